@@ -1,0 +1,1 @@
+"""Compiled loops: all of the numba code of the engine, and nothing else."""

@@ -1,0 +1,92 @@
+"""The one decorator module: how every kernel is compiled, cached and threaded.
+
+- ``kernel`` compiles a serial loop; ``parallel_kernel`` one whose ``prange`` runs on the OpenMP (or TBB) threads of
+  numba. Where neither runtime loads, ``prange`` is a plain loop: one thread, the same bits, one stated warning.
+- No ``fastmath`` anywhere: a kernel's float operations are exactly those written, in the written order.
+- Compiled code is cached in a private folder whose name is a digest of all kernel sources, the numba version, the CPU
+  and the threading choice, so that an edited callee never leaves a stale caller behind (numba's own stamp looks at one
+  file only).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from numba import config
+
+
+def _threads_available() -> bool:
+    """Whether a thread-safe threading layer of numba loads (workqueue aborts on concurrent calls, so it is not used)."""
+    if config.THREADING_LAYER == "workqueue":
+        return False
+    for layer in ("omppool", "tbbpool"):
+        try:
+            importlib.import_module(f"numba.np.ufunc.{layer}")
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+PARALLEL = _threads_available()
+"""Whether kernels run on more than one thread."""
+
+if not PARALLEL:
+    warnings.warn(
+        "no OpenMP runtime found: kernels run on one thread (same results); install libgomp to use more",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _cache_folder() -> str | None:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256()
+    for part in (*(path.read_bytes() for path in sources), numba.__version__.encode(), str(PARALLEL).encode()):
+        digest.update(part)
+    digest.update(llvm.get_host_cpu_name().encode())
+    digest.update(llvm.get_host_cpu_features().flatten().encode())
+    home = os.environ.get("QNOISE_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "qnoise" / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None
+
+
+_CACHE = _cache_folder()
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    # numba reads CACHE_DIR when a function is decorated; the host program's own choice is put back at once
+    host_choice = config.CACHE_DIR
+    config.CACHE_DIR = _CACHE or ""
+    try:
+        return numba.njit(cache=_CACHE is not None, error_model="numpy", nogil=True, **options)(function)
+    finally:
+        config.CACHE_DIR = host_choice
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a serial kernel."""
+    return _compile(function)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel whose ``prange`` loops run on all threads, where there are any."""
+    return _compile(function, parallel=PARALLEL)
+
+
+def set_threads(count: int) -> None:
+    """Use ``count`` threads in every kernel (at most those numba started with)."""
+    if PARALLEL:
+        numba.set_num_threads(min(count, config.NUMBA_NUM_THREADS))

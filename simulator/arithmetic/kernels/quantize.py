@@ -1,0 +1,106 @@
+"""Float32 to integer codes. Formula in ``simulator.arithmetic.quantizer``; validation is the caller's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from simulator.arithmetic.kernels.accelerate import kernel, parallel_kernel
+
+HALF_EVEN = 0  # Rounding.HALF_EVEN.value
+ONE_HALF = np.float32(0.5)
+ONE = np.float32(1.0)
+# beyond this a float32 quotient is clipped anyway, and the conversion to int32 would overflow
+LIMIT = np.float32(2.0**24)
+
+
+@kernel
+def round_half_away(x):
+    """Nearest integer, ties away from zero; exact, since ``x - trunc(x)`` is exact."""
+    whole = np.trunc(x)
+    return whole + np.copysign(ONE, x) if np.abs(x - whole) >= ONE_HALF else whole
+
+
+@kernel
+def code(x, scale, zero_point, qmin, qmax, rounding):
+    """One element: the code before clipping, limited so that it fits an int32. NaN gives a code below ``qmin``."""
+    quotient = x / scale
+    rounded = np.rint(quotient) if rounding == HALF_EVEN else round_half_away(quotient)
+    # written so that NaN fails the first comparison
+    limited = rounded if rounded >= -LIMIT else -LIMIT
+    limited = limited if limited <= LIMIT else LIMIT
+    return np.int32(limited) + np.int32(zero_point)
+
+
+@kernel
+def quantize_elementwise(x, scale, zero_point, qmin, qmax, rounding, out):
+    """Every element has its own scale and zero point (flat arrays of one length). Returns the clipped count."""
+    clipped = 0
+    for i in range(x.size):
+        q = code(x[i], scale[i], zero_point[i], qmin, qmax, rounding)
+        clipped += q < qmin or q > qmax
+        out[i] = min(max(q, qmin), qmax)
+    return clipped
+
+
+@kernel
+def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, out):
+    """One contiguous run with one scale, as unsigned bytes ``code + offset``. Returns the clipped count.
+
+    ``offset`` moves signed codes to 0..255 (the carrier that the matmul kernels take on their left).
+    """
+    clipped = np.int32(0)
+    low, high, shift = np.int32(qmin), np.int32(qmax), np.int32(offset)
+    zero = np.int32(zero_point)
+    if rounding == HALF_EVEN:
+        for i in range(x.size):
+            quotient = np.rint(x[i] / scale)
+            limited = quotient if quotient >= -LIMIT else -LIMIT
+            limited = limited if limited <= LIMIT else LIMIT
+            q = np.int32(np.int32(limited) + zero)
+            inside = min(max(q, low), high)
+            clipped = np.int32(clipped + np.int32(inside != q))
+            out[i] = np.uint8(np.int32(inside + shift))
+    else:
+        for i in range(x.size):
+            q = np.int32(code(x[i], scale, zero, low, high, rounding))
+            inside = min(max(q, low), high)
+            clipped = np.int32(clipped + np.int32(inside != q))
+            out[i] = np.uint8(np.int32(inside + shift))
+    return clipped
+
+
+@parallel_kernel
+def quantize_rows(x, scale, zero_point, qmin, qmax, offset, rounding, out):
+    """Quantize a 2-D array with one scale for all into unsigned bytes. Returns the clipped count."""
+    clipped = 0
+    for i in prange(x.shape[0]):
+        clipped += quantize_row(x[i], scale, zero_point, qmin, qmax, offset, rounding, out[i])
+    return clipped
+
+
+@parallel_kernel
+def quantize_image(x, scale, zero_point, qmin, qmax, offset, rounding, pad_h, pad_w, out):
+    """Quantize (batch, height, width, channel) into a padded byte image; padding holds the zero point's byte."""
+    batch, height, width, channels = x.shape
+    fill = np.uint8(zero_point + offset)
+    clipped = 0
+    for b in prange(batch):
+        image = out[b]
+        for row in range(image.shape[0]):
+            if row < pad_h or row >= pad_h + height:
+                image[row] = fill
+            else:
+                image[row, :pad_w] = fill
+                image[row, pad_w + width :] = fill
+                clipped += quantize_row(
+                    x[b, row - pad_h].reshape(-1),
+                    scale,
+                    zero_point,
+                    qmin,
+                    qmax,
+                    offset,
+                    rounding,
+                    image[row, pad_w : pad_w + width].reshape(-1),
+                )
+    return clipped

@@ -1,0 +1,142 @@
+"""Quantize and dequantize: real numbers to integer codes and back.
+
+Rule (that of ONNX ``QuantizeLinear``): ``q = clip(round(f32(x / scale)) + zero_point, qmin, qmax)`` with one true
+float32 division; the zero point is added after rounding, in exact integers. Back: ``f32(q - zero_point) * scale``.
+
+Special values: NaN gives ``qmin`` (as ONNX Runtime does); +inf and -inf saturate. A result outside ``[qmin, qmax]``
+before clipping, NaN included, is counted as clipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samplers.errors import BadInput
+from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.granularity import Granularity, PerTensor
+from simulator.arithmetic.kernels import quantize as kernels
+from simulator.arithmetic.rounding import Rounding
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """How one tensor is quantized.
+
+    Args:
+        format: code format.
+        granularity: which elements share a scale.
+        symmetric: zero point fixed to 0 (range from the largest magnitude) instead of an asymmetric range.
+        rounding: rounding mode.
+    """
+
+    format: IntFormat
+    granularity: Granularity = PerTensor()  # noqa: RUF009 - an immutable value
+    symmetric: bool = False
+    rounding: Rounding = Rounding.HALF_EVEN
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized tensor: real value = ``(codes - zero_point) * scale``.
+
+    Attributes:
+        codes: integer codes in ``spec.format.dtype``, the tensor's shape.
+        scale: float32, the granularity's parameter shape.
+        zero_point: int32, same shape as ``scale``.
+        spec: how it was quantized.
+        clipped: how many elements fell outside the code range.
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    zero_point: np.ndarray
+    spec: QuantSpec
+    clipped: int = 0
+
+
+def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and zero point that cover ``[low, high]``.
+
+    Symmetric: ``scale = max(|low|, |high|) / qmax``, zero point 0. Asymmetric: the range is widened to include 0,
+    ``scale = (high - low) / (qmax - qmin)``, ``zero_point = clip(round_half_even(qmin - low / scale))``, so that 0 is
+    represented exactly. Computed in float64; the scale is rounded to float32 once, before the zero point is derived.
+    A range of zero width gives scale 1.
+
+    Args:
+        low: smallest values, in the granularity's parameter shape.
+        high: largest values, same shape.
+        spec: target format and symmetry.
+
+    Returns:
+        ``(scale float32, zero_point int32)``, the shape of ``low``.
+
+    Raises:
+        BadInput: a bound is NaN or infinite, or low exceeds high.
+    """
+    low64, high64 = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    if not (np.all(np.isfinite(low64)) and np.all(np.isfinite(high64)) and np.all(low64 <= high64)):
+        raise BadInput("a range must be finite with low <= high", got=f"[{low64.min()}, {high64.max()}]", fix="check the data for NaN or inf")
+    qmin, qmax = spec.format.qmin, spec.format.qmax
+    if spec.symmetric:
+        width = np.maximum(np.abs(low64), np.abs(high64)) / qmax
+    else:
+        low64, high64 = np.minimum(low64, 0.0), np.maximum(high64, 0.0)
+        width = (high64 - low64) / (qmax - qmin)
+    scale = width.astype(np.float32)
+    # below the smallest normal float32 a reciprocal or quotient would lose bits: treat as no width
+    scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
+    if spec.symmetric:
+        return scale, np.zeros(scale.shape, np.int32)
+    return scale, np.clip(np.rint(qmin - low64 / scale), qmin, qmax).astype(np.int32)
+
+
+def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.ndarray) -> Quantized:
+    """Quantize ``x`` with given parameters (rule in the module's docstring).
+
+    Args:
+        x: float32 array.
+        spec: format, granularity and rounding.
+        scale: float32, positive and finite, in the granularity's parameter shape.
+        zero_point: integers inside the format's range, same shape.
+
+    Raises:
+        BadInput: wrong dtype or shape, scale not positive and finite, zero point outside the range.
+    """
+    if x.dtype != np.float32:
+        raise BadInput("x must be float32", got=x.dtype, fix="convert it first, so that the rounding is yours")
+    expected = spec.granularity.parameter_shape(x.shape)
+    scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point, np.int32)
+    if scale.shape != expected or zero_point.shape != expected:
+        raise BadInput(
+            f"scale and zero_point must have shape {expected} for a tensor of shape {x.shape}",
+            got=f"{scale.shape} and {zero_point.shape}",
+            fix="reshape them",
+        )
+    if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
+        raise BadInput("scale must be positive and finite", got=scale.min(), fix="check the calibrated range")
+    qmin, qmax = spec.format.qmin, spec.format.qmax
+    if np.any(zero_point < qmin) or np.any(zero_point > qmax):
+        raise BadInput(f"zero_point must lie in [{qmin}, {qmax}]", got=zero_point, fix="clip it to the format's range")
+    codes = np.empty(x.shape, spec.format.dtype)
+    full_scale = np.ascontiguousarray(spec.granularity.expand(scale, x.shape)).reshape(-1)
+    full_zero = np.ascontiguousarray(spec.granularity.expand(zero_point, x.shape)).reshape(-1)
+    clipped = kernels.quantize_elementwise(
+        np.ascontiguousarray(x).reshape(-1), full_scale, full_zero, qmin, qmax, spec.rounding.value, codes.reshape(-1)
+    )
+    return Quantized(codes, scale, zero_point, spec, int(clipped))
+
+
+def quantize_to_range(x: np.ndarray, spec: QuantSpec) -> Quantized:
+    """Quantize ``x`` with parameters that cover its own minimum and maximum in every group of the granularity."""
+    low, high = spec.granularity.reduce(x, np.minimum), spec.granularity.reduce(x, np.maximum)
+    scale, zero_point = parameters_from_range(low, high, spec)
+    return quantize(x, spec, scale, zero_point)
+
+
+def dequantize(quantized: Quantized) -> np.ndarray:
+    """``f32(codes - zero_point) * scale`` in float32."""
+    expand, shape = quantized.spec.granularity.expand, quantized.codes.shape
+    steps = quantized.codes.astype(np.int32) - expand(quantized.zero_point, shape)
+    return steps.astype(np.float32) * expand(quantized.scale, shape)
