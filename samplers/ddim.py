@@ -1,0 +1,174 @@
+"""DDIM (Song, Meng and Ermon 2021): x_{t-1} = sqrt(abar') x0 + sqrt(1 - abar' - sigma^2) epsilon + sigma z."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, SupportsFloat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samplers.coefficients import Update, advance, transitions
+from samplers.errors import BadInput
+from samplers.parameterization import PREDICTION_TYPES, predict
+from samplers.schedule import NoiseSchedule
+from samplers.table_arithmetic import Scalar, square_root
+from samplers.timesteps import timesteps
+from samplers.validation import require_bool, require_choice, require_int, require_real
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from samplers.state import State
+
+
+def ddim_sigma(alpha_cumprod: Scalar, alpha_cumprod_previous: Scalar, eta: float) -> Scalar:
+    """sigma_t = eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar'), eq. 16, in the arguments' dtype."""
+    variance = (1 - alpha_cumprod_previous) / (1 - alpha_cumprod) * (1 - alpha_cumprod / alpha_cumprod_previous)
+    return eta * square_root(variance)
+
+
+def ddim_update(
+    timestep: int, previous_timestep: int, alpha_cumprod: Scalar, alpha_cumprod_previous: Scalar, sigma: SupportsFloat
+) -> Update:
+    """The DDIM update (eq. 12) for one abar, abar' and sigma.
+
+    x0_coefficient = sqrt(abar'), epsilon_coefficient = sqrt(1 - abar' - sigma^2), noise_coefficient = sigma.
+
+    Args:
+        timestep: t, recorded in the update.
+        previous_timestep: recorded likewise.
+        alpha_cumprod: abar, a numpy float scalar; its dtype is the update's.
+        alpha_cumprod_previous: abar', of the same dtype.
+        sigma: standard deviation of the fresh noise.
+
+    Raises:
+        BadInput: sigma < 0 or sigma^2 > 1 - abar'.
+    """
+    dtype = alpha_cumprod.dtype.type
+    noise = dtype(require_real("sigma", sigma))
+    direction_variance = 1 - alpha_cumprod_previous - noise * noise
+    if noise < 0 or direction_variance < 0:
+        raise BadInput(
+            "sigma must satisfy 0 <= sigma and sigma^2 <= 1 - alpha_cumprod_previous",
+            got=f"sigma={noise} with 1 - alpha_cumprod_previous={1 - alpha_cumprod_previous} at timestep {timestep}",
+            fix="use a smaller sigma (or eta)",
+        )
+    return Update(
+        timestep=timestep,
+        previous_timestep=previous_timestep,
+        alpha_cumprod=alpha_cumprod,
+        alpha_cumprod_previous=alpha_cumprod_previous,
+        x0_coefficient=square_root(alpha_cumprod_previous),
+        x_coefficient=dtype(0),
+        epsilon_coefficient=square_root(direction_variance),
+        noise_coefficient=noise,
+    )
+
+
+def ddim_with_sigma(update: Update, sigma: SupportsFloat) -> Update:
+    """The DDIM update between the same two timesteps with another sigma, in the direction term too.
+
+    Unlike :meth:`Update.with_noise`, this moves the mean: epsilon_coefficient = sqrt(1 - abar' - sigma^2).
+
+    Raises:
+        BadInput: as :func:`ddim_update`.
+    """
+    return ddim_update(
+        update.timestep, update.previous_timestep, update.alpha_cumprod, update.alpha_cumprod_previous, sigma
+    )
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """The DDIM family: deterministic at eta = 0, ancestral sampling (DDPM with fixed_small) at eta = 1.
+
+    ``updates[i]`` leads from ``timesteps[i]`` to ``timesteps[i + 1]``; the last one to abar' = 1 (set_alpha_to_one) or
+    alphas_cumprod[0].
+
+    Difference from diffusers: its DDIMScheduler takes the previous timestep as t - T // n, not as the next one it will
+    visit. The two agree for ``leading`` with steps_offset < T // n, for ``trailing`` where n divides T, and at n = T or
+    n = 1; elsewhere (``linspace`` in general) diffusers' step ends at another noise level than its next step starts
+    from, and here it does not. Where they agree, ``tables="float32"`` and a float32 state give diffusers' bits (its
+    clip_sample=False), for every prediction type and eta.
+
+    Args:
+        schedule: the training schedule, T timesteps.
+        num_inference_steps: n, from 1 to T.
+        eta: at least 0; above 1 as long as 1 - abar' - sigma^2 stays non-negative at every step.
+        timestep_spacing: leading, trailing or linspace.
+        steps_offset: added to the leading timesteps.
+        set_alpha_to_one: what the last step leads to.
+        prediction_type: epsilon, sample or v_prediction.
+
+    Raises:
+        BadInput: an argument breaks its rule; for eta the message names the first step that does not allow it.
+    """
+
+    schedule: NoiseSchedule
+    num_inference_steps: int
+    eta: float = 0.0
+    timestep_spacing: str = "leading"
+    steps_offset: int = 0
+    set_alpha_to_one: bool = True
+    prediction_type: str = "epsilon"
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "num_inference_steps", require_int("num_inference_steps", self.num_inference_steps, 1))
+        set_field(self, "steps_offset", require_int("steps_offset", self.steps_offset, 0))
+        set_field(self, "eta", require_real("eta", self.eta))
+        require_bool("set_alpha_to_one", self.set_alpha_to_one)
+        require_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
+        if self.eta < 0:
+            raise BadInput("eta must be at least 0", got=self.eta, fix="use 0 for the deterministic sampler")
+        _ = self.updates  # so that an eta that some step does not allow is found here and not in the loop
+
+    @property
+    def name(self) -> str:
+        """The method: "ddim"."""
+        return "ddim"
+
+    @property
+    def timesteps(self) -> NDArray[np.int64]:
+        """(n,) int64, descending, read-only."""
+        return timesteps(
+            self.timestep_spacing, self.num_inference_steps, self.schedule.num_train_timesteps, self.steps_offset
+        )
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        """One :class:`Update` per step, in loop order."""
+        abar = self.schedule.alphas_cumprod
+        final = abar.dtype.type(1) if self.set_alpha_to_one else abar[0]
+        updates = []
+        for index, step in enumerate(transitions(self.schedule, self.timesteps, final)):
+            sigma = ddim_sigma(step.alpha_cumprod, step.alpha_cumprod_previous, self.eta)
+            if 1 - step.alpha_cumprod_previous - sigma * sigma < 0:
+                raise BadInput(
+                    "eta must keep 1 - alpha_cumprod_previous - sigma^2 >= 0 at every step",
+                    got=f"eta={self.eta}, sigma={sigma} at step {index} (timestep {step.timestep})",
+                    fix="use a smaller eta; 1 is always allowed",
+                )
+            updates.append(ddim_update(*step, sigma))
+        return tuple(updates)
+
+    def step(self, state: State, index: int, x: Tensor, model_output: Tensor, noise: Tensor | None) -> Tensor:
+        """x_{t-1} of step ``index``.
+
+        Args:
+            state: the arithmetic.
+            index: loop index, 0..n-1.
+            x: x_t in the state's dtype, any shape.
+            model_output: the network's output for x_t, shaped like ``x``, in the state's dtype.
+            noise: standard normal, likewise; None where the step adds none.
+        """
+        update = self.updates[index]
+        x0, epsilon = predict(state, self.prediction_type, update, x, model_output)
+        return advance(state, update, x, x0, epsilon, noise)
+
+    def config(self) -> dict[str, object]:
+        """Name and arguments as plain values, the schedule as a nested dict."""
+        return {"name": self.name, **dataclasses.asdict(self)}

@@ -1,0 +1,156 @@
+"""DDPM ancestral sampling (Ho, Jain and Abbeel 2020) on a respaced schedule (Nichol and Dhariwal 2021)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samplers.coefficients import Update, advance, transitions
+from samplers.parameterization import PREDICTION_TYPES, predict
+from samplers.schedule import NoiseSchedule
+from samplers.table_arithmetic import Scalar, square_root
+from samplers.timesteps import timesteps
+from samplers.validation import require_choice, require_int
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from samplers.state import State
+
+VARIANCE_TYPES = ("fixed_small", "fixed_large")
+
+
+def ddpm_variance(alpha_cumprod: Scalar, alpha_cumprod_previous: Scalar, variance_type: str) -> Scalar:
+    """sigma_t^2 of a step from abar to abar', with beta = 1 - abar / abar', in the arguments' dtype.
+
+    ``fixed_small``: (1 - abar') / (1 - abar) beta, the posterior variance, exact for data at one point.
+    ``fixed_large``: beta, exact for data N(0, I) (Ho et al., section 3.2).
+
+    Raises:
+        BadInput: unknown variance_type.
+    """
+    require_choice("variance_type", variance_type, VARIANCE_TYPES)
+    beta = 1 - alpha_cumprod / alpha_cumprod_previous
+    if variance_type == "fixed_large":
+        return beta
+    return (1 - alpha_cumprod_previous) / (1 - alpha_cumprod) * beta
+
+
+def ddpm_update(
+    timestep: int,
+    previous_timestep: int,
+    alpha_cumprod: Scalar,
+    alpha_cumprod_previous: Scalar,
+    variance_type: str,
+) -> Update:
+    """The ancestral update (eq. 7) for one abar and abar', with alpha = abar / abar' and beta = 1 - alpha.
+
+    x0_coefficient = sqrt(abar') beta / (1 - abar), x_coefficient = sqrt(alpha) (1 - abar') / (1 - abar),
+    noise_coefficient = sigma_t, or 0 where previous_timestep < 0 (the last step: Algorithm 2 has z = 0 there).
+
+    Args:
+        timestep: t, recorded in the update.
+        previous_timestep: recorded likewise; negative marks the last step.
+        alpha_cumprod: abar, a numpy float scalar; its dtype is the update's.
+        alpha_cumprod_previous: abar', of the same dtype.
+        variance_type: fixed_small or fixed_large.
+
+    Raises:
+        BadInput: unknown variance_type.
+    """
+    alpha = alpha_cumprod / alpha_cumprod_previous
+    beta = 1 - alpha
+    variance = ddpm_variance(alpha_cumprod, alpha_cumprod_previous, variance_type)
+    zero = alpha_cumprod.dtype.type(0)
+    return Update(
+        timestep=timestep,
+        previous_timestep=previous_timestep,
+        alpha_cumprod=alpha_cumprod,
+        alpha_cumprod_previous=alpha_cumprod_previous,
+        x0_coefficient=square_root(alpha_cumprod_previous) * beta / (1 - alpha_cumprod),
+        x_coefficient=square_root(alpha) * (1 - alpha_cumprod_previous) / (1 - alpha_cumprod),
+        epsilon_coefficient=zero,
+        noise_coefficient=zero if previous_timestep < 0 else square_root(variance),
+    )
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Ancestral sampling with fixed variance. The last step leads to abar' = 1 and adds no noise.
+
+    ``updates[i]`` leads from ``timesteps[i]`` to ``timesteps[i + 1]``, as in diffusers' DDPMScheduler; with
+    ``tables="float32"`` and a float32 state each step has diffusers' bits (its clip_sample=False).
+
+    Difference from diffusers: it leaves the noise out where t == 0, we do at the last step. The two are the same rule
+    unless the last timestep is above 0 (``trailing`` with n < T, or a steps_offset); there diffusers still adds noise
+    to the finished sample: of standard deviation sqrt(1 - abar_t) with fixed_large, and 1e-10, its floor under the
+    variance, with fixed_small. ``update.with_noise`` of that value reproduces it bit for bit.
+
+    Args:
+        schedule: the training schedule, T timesteps.
+        num_inference_steps: n, from 1 to T.
+        variance_type: fixed_small or fixed_large.
+        timestep_spacing: leading, trailing or linspace.
+        steps_offset: added to the leading timesteps.
+        prediction_type: epsilon, sample or v_prediction.
+
+    Raises:
+        BadInput: an argument breaks its rule.
+    """
+
+    schedule: NoiseSchedule
+    num_inference_steps: int
+    variance_type: str = "fixed_small"
+    timestep_spacing: str = "leading"
+    steps_offset: int = 0
+    prediction_type: str = "epsilon"
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "num_inference_steps", require_int("num_inference_steps", self.num_inference_steps, 1))
+        set_field(self, "steps_offset", require_int("steps_offset", self.steps_offset, 0))
+        require_choice("variance_type", self.variance_type, VARIANCE_TYPES)
+        require_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
+        _ = self.updates  # so that a bad spacing is found here and not in the loop
+
+    @property
+    def name(self) -> str:
+        """The method: "ddpm"."""
+        return "ddpm"
+
+    @property
+    def timesteps(self) -> NDArray[np.int64]:
+        """(n,) int64, descending, read-only."""
+        return timesteps(
+            self.timestep_spacing, self.num_inference_steps, self.schedule.num_train_timesteps, self.steps_offset
+        )
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        """One :class:`Update` per step, in loop order."""
+        final = self.schedule.alphas_cumprod.dtype.type(1)
+        steps = transitions(self.schedule, self.timesteps, final)
+        return tuple(ddpm_update(*step, self.variance_type) for step in steps)
+
+    def step(self, state: State, index: int, x: Tensor, model_output: Tensor, noise: Tensor | None) -> Tensor:
+        """x_{t-1} of step ``index``.
+
+        Args:
+            state: the arithmetic.
+            index: loop index, 0..n-1.
+            x: x_t in the state's dtype, any shape.
+            model_output: the network's output for x_t, shaped like ``x``, in the state's dtype.
+            noise: standard normal, likewise; None where the step adds none.
+        """
+        update = self.updates[index]
+        x0, epsilon = predict(state, self.prediction_type, update, x, model_output)
+        return advance(state, update, x, x0, epsilon, noise)
+
+    def config(self) -> dict[str, object]:
+        """Name and arguments as plain values, the schedule as a nested dict."""
+        return {"name": self.name, **dataclasses.asdict(self)}

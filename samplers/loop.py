@@ -1,0 +1,67 @@
+"""The sampling loop: x_T from the noise source, then one denoiser call and one update per step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from samplers.errors import BadInput
+from samplers.sampler import NoiseSource, Sampler
+from samplers.state import FLOAT64, State
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+Callback = Callable[[int, int, Tensor, Tensor, Tensor], None]
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    noise: NoiseSource,
+    samples: ArrayLike | range,
+    shape: Sequence[int],
+    *,
+    state: State = FLOAT64,
+    denoiser_dtype: torch.dtype = torch.float32,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Draw ``samples`` with ``sampler``. No gradients are kept.
+
+    Args:
+        denoiser: called as denoiser(x, timestep) with x of shape (n, *shape) in ``denoiser_dtype`` and timestep of
+            shape (n,), int64, all entries alike; returns a floating tensor shaped like x.
+        sampler: the method.
+        noise: the noise source; steps whose noise coefficient is 0 draw none.
+        samples: (n,) indices of the samples, handed to ``noise``.
+        shape: of one sample.
+        state: how x_t is held and combined.
+        denoiser_dtype: what x is rounded to for the network; x_t itself stays in the state.
+        callback: called after each step with (step, timestep, x_t, model_output, x_{t-1}), the tensors in the state's
+            dtype and not to be written to.
+
+    Returns:
+        x after the last step, (n, *shape), in the state's dtype.
+
+    Raises:
+        BadInput: the denoiser returned another shape than it was given.
+    """
+    x = state.cast(noise.initial(samples, shape))
+    for step, update in enumerate(sampler.updates):
+        timestep = torch.full((x.shape[0],), update.timestep, dtype=torch.long)
+        output = denoiser(x.to(denoiser_dtype), timestep)
+        if output.shape != x.shape:
+            raise BadInput(
+                "the denoiser must return a tensor of its input's shape",
+                got=f"{tuple(output.shape)} for input {tuple(x.shape)}",
+                fix="unwrap the output; split off a learned variance, which these samplers do not use",
+            )
+        output = state.cast(output)
+        z = state.cast(noise.step(step, samples, shape)) if update.noise_coefficient > 0 else None
+        x_next = sampler.step(state, step, x, output, z)
+        if callback is not None:
+            callback(step, update.timestep, x, output, x_next)
+        x = x_next
+    return x
