@@ -1,0 +1,1 @@
+"""Mechanisms that fit a quantizer to data: observers and what they collect."""

@@ -1,0 +1,1 @@
+"""Instrumentation: every contraction of a torch module at a named site."""

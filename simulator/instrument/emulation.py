@@ -1,0 +1,69 @@
+"""Contractions in exact integers: torch tensors in, the engine's result out, no copy in between where layouts allow.
+
+Each function quantizes its float32 operands with static parameters, contracts them in exact integers and rescales
+(``simulator.arithmetic.contract`` states the formula). Outputs are allocated here as torch tensors and filled by the
+engine through numpy views of the same memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplers.errors import BadInput
+from simulator.arithmetic import contract
+from simulator.arithmetic.operands import PreparedWeight, ScaledFormat, quantize_image, quantize_matrices
+from simulator.instrument.contractions import Conv2d, Linear, MatMul
+
+
+def linear(operation: Linear, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
+    """A linear layer; returns the output and the number of clipped activations."""
+    shape = operation.input.shape
+    rows = array(operation.input).reshape(-1, 1, 1, shape[-1])
+    x = quantize_image(rows, how)
+    out = torch.empty(*shape[:-1], weight.outputs)
+    contract.conv2d(x, weight, _bias(operation.bias), out=out.numpy().reshape(-1, 1, 1, weight.outputs))
+    return out, x.clipped
+
+
+def conv2d(operation: Conv2d, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
+    """A 2-D convolution; the output is channels-last in memory, as the engine computes it."""
+    x = quantize_image(np.ascontiguousarray(view(operation.input).transpose(0, 2, 3, 1)), how, operation.padding)
+    out = contract.conv2d(x, weight, _bias(operation.bias), stride=operation.stride)
+    return torch.from_numpy(out).permute(0, 3, 1, 2), x.clipped
+
+
+def matmul(operation: MatMul, how_left: ScaledFormat, how_right: ScaledFormat) -> tuple[Tensor, int]:
+    """A matmul of two activations."""
+    *leading, rows, depth = operation.left.shape
+    columns = operation.right.shape[-2]
+    left = quantize_matrices(array(operation.left).reshape(-1, rows, depth), how_left, side="left")
+    right = quantize_matrices(array(operation.right).reshape(-1, columns, depth), how_right, side="right")
+    out = torch.empty(*leading, rows, columns)
+    contract.batched_matmul(left, right, out=out.numpy().reshape(-1, rows, columns))
+    return out, left.clipped + right.clipped
+
+
+def view(tensor: Tensor) -> np.ndarray:
+    """A float32 numpy view of a tensor's memory.
+
+    Raises:
+        BadInput: not float32, or not on the CPU.
+    """
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise BadInput(
+            "operands must be float32 on the CPU",
+            got=f"{tensor.dtype} on {tensor.device}",
+            fix="convert the model with .float().cpu()",
+        )
+    return tensor.numpy(force=tensor.requires_grad)
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """:func:`view` made C-contiguous, copied only if its layout is another."""
+    return np.ascontiguousarray(view(tensor))
+
+
+def _bias(bias: Tensor | None) -> np.ndarray | None:
+    return None if bias is None else array(bias)

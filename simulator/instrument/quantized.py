@@ -1,0 +1,100 @@
+"""A network whose every contraction runs in exact integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplers.errors import BadInput
+from simulator.arithmetic.operands import PreparedWeight, ScaledFormat, prepare_weight
+from simulator.arithmetic.quantizer import parameters_from_range, quantize_to_range
+from simulator.calibration.observers import Ranges
+from simulator.instrument import emulation
+from simulator.instrument.contractions import Contraction, Conv2d, Linear, MatMul
+from simulator.instrument.forward import forward
+from simulator.instrument.scheme import PROBABILITY, Scheme
+from simulator.instrument.sites import SiteKey
+from simulator.instrument.survey import SiteFacts, survey
+from simulator.models.registry import Model
+
+Watcher = Callable[[SiteKey, Tensor, int], None]
+"""Called at each site with its key, its output and the number of clipped operand elements."""
+
+
+class QuantizedModel:
+    """``model`` under ``scheme``, with static activation ranges.
+
+    Weights are quantized and packed once, at the first call that meets them, and again if they change.
+
+    Args:
+        model: the network.
+        scheme: formats of weights and activations.
+        ranges: calibrated minimum and maximum of every run-time operand.
+
+    Raises:
+        BadInput: ranges of a site or operand are missing.
+        UncoveredContraction: a contraction that no site covers.
+    """
+
+    def __init__(self, model: Model, scheme: Scheme, ranges: Ranges) -> None:
+        self.model, self.scheme, self.ranges = model, scheme, ranges
+        self.sites: tuple[SiteFacts, ...] = survey(model)
+        self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
+        self._formats = {facts.key: self._activation_formats(facts) for facts in self.sites}
+        self._weights: dict[SiteKey, tuple[tuple, PreparedWeight]] = {}
+
+    def __call__(self, x: Tensor, timestep: Tensor, watch: Watcher | None = None) -> Tensor:
+        """The network's output for float32 ``x``; ``watch`` sees each site's output."""
+
+        def handle(site: SiteKey, contraction: Contraction) -> Tensor:
+            output, clipped = self._emulate(site, contraction)
+            if watch is not None:
+                watch(site, output, clipped)
+            return output
+
+        return forward(self.model.module, handle, x, timestep)
+
+    def formats(self, site: SiteKey) -> Mapping[str, ScaledFormat]:
+        """Format, scale and zero point of each run-time operand of a site, by role."""
+        return self._formats[site]
+
+    def _emulate(self, site: SiteKey, contraction: Contraction) -> tuple[Tensor, int]:
+        formats = self._formats.get(site)
+        if formats is None:
+            raise BadInput(
+                "a model must run the same sites in every forward pass",
+                got=f"{site}, absent from the first pass",
+                fix="use a model without data-dependent structure",
+            )
+        if isinstance(contraction, MatMul):
+            left, right = (formats[role] for role in contraction.roles)
+            return emulation.matmul(contraction, left, right)
+        weight = self._prepared(site, contraction)
+        if isinstance(contraction, Conv2d):
+            return emulation.conv2d(contraction, formats["input"], weight)
+        return emulation.linear(contraction, formats["input"], weight)
+
+    def _prepared(self, site: SiteKey, contraction: Linear | Conv2d) -> PreparedWeight:
+        weight = contraction.weight
+        identity = (weight.data_ptr(), weight._version, weight.shape, weight.stride())
+        known = self._weights.get(site)
+        if known is None or known[0] != identity:
+            spec = self.scheme.weight_spec(edge=self._facts[site].edge)
+            known = (identity, prepare_weight(quantize_to_range(emulation.array(weight), spec)))
+            self._weights[site] = known
+        return known[1]
+
+    def _activation_formats(self, facts: SiteFacts) -> dict[str, ScaledFormat]:
+        spec = self.scheme.activation_spec(edge=facts.edge)
+        formats = {}
+        for role in facts.roles:
+            if role == PROBABILITY:
+                formats[role] = ScaledFormat(spec, np.float32(1 / spec.format.qmax), 0)
+                continue
+            low, high = self.ranges.of(facts.key, role)
+            scale, zero_point = parameters_from_range(np.float64(low), np.float64(high), spec)
+            formats[role] = ScaledFormat(spec, np.float32(scale), int(zero_point))
+        return formats

@@ -1,0 +1,81 @@
+"""Which operand of which site gets which format.
+
+``wXaY`` means: weights X bits, symmetric, narrow range, one scale per output channel; activations Y bits, unsigned,
+asymmetric, one static scale per tensor from the minimum and maximum over all steps of a calibration run; both inputs
+of QK^T and P.V at Y bits; softmax outputs Y bits, unsigned, scale 1/(2^Y - 1); the first layer (it reads the sample)
+and the last at 8 bits; every contraction in integers. ``wXgNaY`` shares weight scales over N input channels instead.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from samplers.errors import BadInput
+from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.granularity import Granularity, PerAxis, PerGroup
+from simulator.arithmetic.quantizer import QuantSpec
+from simulator.arithmetic.rounding import Rounding
+
+EDGE_BITS = 8
+"""Bits of the first and the last layer."""
+
+PROBABILITY = "probability"
+"""Role of a softmax output: its range is known, so it is never calibrated."""
+
+_PATTERN = re.compile(r"w(\d+)(?:g(\d+))?a(\d+)")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A quantization scheme.
+
+    Args:
+        weight_bits: 2 to 8.
+        activation_bits: 2 to 8.
+        group_size: input channels that share a weight scale, or None for one scale per output channel.
+        rounding: rounding mode of weights and activations.
+    """
+
+    weight_bits: int
+    activation_bits: int
+    group_size: int | None = None
+    rounding: Rounding = Rounding.HALF_EVEN
+
+    def __post_init__(self) -> None:
+        for name in ("weight_bits", "activation_bits"):
+            if not 2 <= getattr(self, name) <= 8:
+                raise BadInput(f"{name} must lie in 2..8", got=getattr(self, name), fix="choose such a width")
+        if self.group_size is not None and self.group_size < 1:
+            raise BadInput("group_size must be at least 1", got=self.group_size, fix="drop it, or use 32, 64, 128")
+
+    @classmethod
+    def parse(cls, text: str) -> Scheme:
+        """Read ``wXaY`` or ``wXgNaY``, e.g. ``w4a8``, ``w4g32a8``.
+
+        Raises:
+            BadInput: another form, or bits out of range.
+        """
+        match = _PATTERN.fullmatch(text.strip().lower())
+        if match is None:
+            raise BadInput("a scheme must read wXaY or wXgNaY", got=repr(text), fix="write for instance w8a8 or w4g32a8")
+        weight, group, activation = match.groups()
+        return cls(int(weight), int(activation), int(group) if group else None)
+
+    def __str__(self) -> str:
+        group = f"g{self.group_size}" if self.group_size else ""
+        rounding = "" if self.rounding is Rounding.HALF_EVEN else f"-{self.rounding.name.lower()}"
+        return f"w{self.weight_bits}{group}a{self.activation_bits}{rounding}"
+
+    def weight_spec(self, *, edge: bool) -> QuantSpec:
+        """Spec of a weight; ``edge`` marks the first and the last layer."""
+        bits = EDGE_BITS if edge else self.weight_bits
+        granularity: Granularity = PerAxis((0,))
+        if self.group_size is not None and not edge:
+            granularity = PerGroup(1, self.group_size, (0,))
+        return QuantSpec(IntFormat(bits, signed=True, narrow=True), granularity, symmetric=True, rounding=self.rounding)
+
+    def activation_spec(self, *, edge: bool) -> QuantSpec:
+        """Spec of an operand computed at run time."""
+        bits = EDGE_BITS if edge else self.activation_bits
+        return QuantSpec(IntFormat(bits, signed=False), rounding=self.rounding)

@@ -1,0 +1,67 @@
+"""Where a contraction happens: its name in every table."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True, order=True)
+class SiteKey:
+    """One contraction of a forward pass: module path, operation, and which call of that pair it is."""
+
+    module: str
+    operation: str
+    call: int = 0
+
+    def __str__(self) -> str:
+        name = f"{self.module}:{self.operation}" if self.module else self.operation
+        return f"{name}#{self.call}" if self.call else name
+
+
+class ModuleStack(threading.local):
+    """The path of the module whose forward is running, kept by forward hooks; names sites in call order."""
+
+    def __init__(self) -> None:
+        self._paths: list[str] = []
+        self._calls: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def path(self) -> str:
+        """Path of the innermost running module, "" outside any."""
+        return self._paths[-1] if self._paths else ""
+
+    def next_site(self, operation: str) -> SiteKey:
+        """Key of the contraction that is about to run."""
+        call = self._calls[self.path, operation]
+        self._calls[self.path, operation] += 1
+        return SiteKey(self.path, operation, call)
+
+    @contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """Follow one forward pass of ``module`` through hooks, which are removed at the end."""
+        self._paths.clear()
+        self._calls.clear()
+        handles = []
+        for path, child in module.named_modules():
+            handles.append(child.register_forward_pre_hook(self._enter(path), prepend=True))
+            handles.append(child.register_forward_hook(self._leave, always_call=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, path: str):  # noqa: ANN202 - a torch hook
+        def hook(module: nn.Module, args: tuple) -> None:
+            self._paths.append(path)
+
+        return hook
+
+    def _leave(self, module: nn.Module, args: tuple, output: object) -> None:
+        self._paths.pop()

@@ -1,0 +1,259 @@
+"""The paired run: full precision and quantized on shared noise, and the noise between them, step by step.
+
+At each step the full-precision network runs once on its own x_t. Every quantized network runs on that same x_t (the
+step's *injected* noise), and every arm's network on the arm's own x_t (*accumulated* noise). Initial and step noise are
+shared by all. Arms are computed side by side only to share work: each arm's numbers are those of a run alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from samplers.coefficients import Update, advance
+from samplers.errors import BadInput
+from samplers.noise import NoiseStream
+from samplers.parameterization import predict
+from samplers.sampler import Sampler
+from samplers.state import FLOAT64, State
+from simulator.correction import Correction, NoCorrection
+from simulator.instrument.contractions import Contraction
+from simulator.instrument.forward import forward
+from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.sites import SiteKey
+from simulator.models.registry import Model
+from simulator.provenance import run_config
+from simulator.record import ChannelRecord, SiteRecord
+from simulator.run_dataset import run_dataset
+
+INJECTED, ACCUMULATED = "injected", "accumulated"
+
+SHOWN = 64
+"""Final samples kept as images: the first ones, so that the subsample is fixed."""
+
+Progress = Callable[[int, int], None]
+"""Called after each step of each batch with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One quantized run to compare with full precision: a quantized network and a correction of its output."""
+
+    quantized: QuantizedModel
+    correction: Correction = field(default_factory=NoCorrection)
+
+
+def run(arm: Arm, sampler: Sampler, **options: Any) -> xr.Dataset:
+    """One arm against full precision; options and dataset as in :func:`run_arms`."""
+    return run_arms((arm,), sampler, **options)[0]
+
+
+@torch.no_grad()
+def run_arms(
+    arms: Sequence[Arm],
+    sampler: Sampler,
+    *,
+    samples: int = 64,
+    seed: int = 0,
+    purpose: str = "evaluate",
+    batch_size: int = 64,
+    kinds: tuple[str, ...] = (INJECTED, ACCUMULATED),
+    sites: bool = True,
+    state: State = FLOAT64,
+    progress: Progress | None = None,
+) -> tuple[xr.Dataset, ...]:
+    """Sample with full precision and with every arm on shared noise, and record the noise between them.
+
+    Args:
+        arms: quantized networks of one model, with corrections.
+        sampler: DDIM or DDPM.
+        samples: number of samples.
+        seed: of the noise stream.
+        purpose: of the noise stream: samples that fit anything take another purpose than samples that evaluate.
+        batch_size: samples per forward pass; part of the key, since torch's float bits depend on it.
+        kinds: noise to record; without "accumulated" no arm walks its own trajectory.
+        sites: whether to record every site's output, or only epsilon and x.
+        state: arithmetic of x_t and of the update.
+        progress: called after each step.
+
+    Returns:
+        One dataset per arm; ``simulator.variables`` defines each variable.
+
+    Raises:
+        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a correction fitted for another use.
+    """
+    model = _check(arms, samples, batch_size, kinds)
+    settings = {
+        "sampler": sampler.config(),
+        "state": type(state).__name__,
+        "samples": samples,
+        "seed": seed,
+        "purpose": purpose,
+        "batch_size": batch_size,
+    }
+    configs = [run_config(arm.quantized, arm.correction, **settings) for arm in arms]
+    for arm, config in zip(arms, configs, strict=True):
+        arm.correction.check(config)
+    networks = {id(arm.quantized): _Network(arm.quantized, sampler, samples, kinds, sites) for arm in arms}
+    runs = [_ArmRun(arm, networks[id(arm.quantized)], sampler, samples, kinds) for arm in arms]
+    noise = NoiseStream(seed, purpose)
+    batches = range(0, samples, batch_size)
+    for done, first in enumerate(batches):
+        members = np.arange(first, min(first + batch_size, samples))
+        x = state.cast(noise.initial(members, model.sample_shape))
+        for arm_run in runs:
+            arm_run.x = x
+        for step, update in enumerate(sampler.updates):
+            outputs: dict[SiteKey, Tensor] = {}
+            timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
+            output = forward(model.module, _keep(outputs), x.float(), timestep)
+            arithmetic = _Arithmetic(state, sampler.prediction_type, update)
+            x0, epsilon = arithmetic.predict(output, x)
+            z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
+            x_next = advance(state, update, x, x0, epsilon, z)
+            point = _Point(step, members, timestep, arithmetic, outputs, x, epsilon, x_next, z)
+            if INJECTED in kinds:
+                for network in networks.values():
+                    network.inject(point)
+            for arm_run in runs:
+                arm_run.step(point)
+            x = x_next
+            if progress is not None:
+                progress(done * len(sampler.updates) + step + 1, len(batches) * len(sampler.updates))
+        for arm_run in runs:
+            arm_run.keep_final(x)
+    return tuple(arm_run.dataset(config) for arm_run, config in zip(runs, configs, strict=True))
+
+
+def _check(arms: Sequence[Arm], samples: int, batch_size: int, kinds: tuple[str, ...]) -> Model:
+    for name, value in (("samples", samples), ("batch_size", batch_size)):
+        if value < 1:
+            raise BadInput(f"{name} must be at least 1", got=value, fix="ask for one or more")
+    if not kinds or not set(kinds) <= {INJECTED, ACCUMULATED}:
+        raise BadInput(f"kinds must be among {INJECTED} and {ACCUMULATED}", got=kinds, fix="name one or both")
+    models = {arm.quantized.model.weights_digest: arm.quantized.model for arm in arms}
+    if len(models) != 1:
+        raise BadInput("a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model")
+    return next(iter(models.values()))
+
+
+def _keep(outputs: dict[SiteKey, Tensor]) -> Callable[[SiteKey, Contraction], Tensor]:
+    """Handler that computes in float and keeps each site's output for this step."""
+
+    def handle(site: SiteKey, contraction: Contraction) -> Tensor:
+        outputs[site] = contraction.float()
+        return outputs[site]
+
+    return handle
+
+
+@dataclass(frozen=True)
+class _Arithmetic:
+    """The state's arithmetic at one step."""
+
+    state: State
+    prediction_type: str
+    update: Update
+
+    def predict(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(x0, epsilon) from the network's output at x."""
+        return predict(self.state, self.prediction_type, self.update, x, self.state.cast(output))
+
+    def x0(self, epsilon: Tensor, x: Tensor) -> Tensor:
+        """The x0 that goes with a corrected epsilon."""
+        return predict(self.state, "epsilon", self.update, x, epsilon)[0]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What full precision did at one step of one batch."""
+
+    step: int
+    members: np.ndarray
+    timestep: Tensor
+    arithmetic: _Arithmetic
+    outputs: dict[SiteKey, Tensor]
+    x: Tensor
+    epsilon: Tensor
+    x_next: Tensor
+    z: Tensor | None
+
+
+class _Network:
+    """One quantized network under way; its injected pass serves all arms that use it."""
+
+    def __init__(
+        self, quantized: QuantizedModel, sampler: Sampler, samples: int, kinds: tuple[str, ...], sites: bool
+    ) -> None:
+        self._quantized = quantized
+        self._new_record = lambda: SiteRecord(len(sampler.updates), samples, quantized.sites) if sites else None
+        self.sites = self._new_record() if INJECTED in kinds else None
+        self.epsilon: Tensor
+
+    def inject(self, point: _Point) -> None:
+        """Run on the full-precision x_t."""
+        output = self.forward(point, point.x, self.sites)
+        self.epsilon = point.arithmetic.predict(output, point.x)[1]
+
+    def forward(self, point: _Point, x: Tensor, record: SiteRecord | None) -> Tensor:
+        """Run on x, recording every site's noise against full precision."""
+
+        def watch(site: SiteKey, output: Tensor, clipped: int) -> None:
+            assert record is not None
+            record.add(point.step, point.members, site, point.outputs[site], output, clipped)
+
+        return self._quantized(x.float(), point.timestep, None if record is None else watch)
+
+    def new_record(self) -> SiteRecord | None:
+        """An empty record of this network's sites, if they are recorded."""
+        return self._new_record()
+
+
+class _ArmRun:
+    """One arm under way: its own x_t and what is recorded of it."""
+
+    def __init__(self, arm: Arm, network: _Network, sampler: Sampler, samples: int, kinds: tuple[str, ...]) -> None:
+        self._arm, self._network, self._sampler = arm, network, sampler
+        self._updates = tuple(arm.correction.update(i, update) for i, update in enumerate(sampler.updates))
+        channels = arm.quantized.model.sample_shape[0]
+        self._epsilon = {kind: ChannelRecord(len(self._updates), samples, channels) for kind in kinds}
+        self._accumulates = ACCUMULATED in kinds
+        self._sites = network.new_record() if self._accumulates else None
+        self._state = ChannelRecord(len(self._updates), samples, channels) if self._accumulates else None
+        self._shown: dict[str, list[np.ndarray]] = {"sample_reference": [], "sample_quantized": []}
+        self.x: Tensor
+
+    def step(self, point: _Point) -> None:
+        """Record the injected noise, then walk one step of the arm's own trajectory."""
+        correct, step, members = self._arm.correction.epsilon, point.step, point.members
+        if INJECTED in self._epsilon:
+            self._epsilon[INJECTED].add(step, members, point.epsilon, correct(step, self._network.epsilon))
+        if self._state is None:
+            return
+        output = self._network.forward(point, self.x, self._sites)
+        epsilon = correct(step, point.arithmetic.predict(output, self.x)[1])
+        self._epsilon[ACCUMULATED].add(step, members, point.epsilon, epsilon)
+        x0 = point.arithmetic.x0(epsilon, self.x)
+        self.x = advance(point.arithmetic.state, self._updates[step], self.x, x0, epsilon, point.z)
+        self._state.add(step, members, point.x_next, self.x)
+
+    def keep_final(self, reference: Tensor) -> None:
+        """Keep the first final samples as images."""
+        if self._accumulates:
+            for name, x in (("sample_reference", reference), ("sample_quantized", self.x)):
+                missing = SHOWN - sum(map(len, self._shown[name]))
+                self._shown[name].append(x[: max(missing, 0)].float().numpy())
+
+    def dataset(self, config: dict[str, Any]) -> xr.Dataset:
+        """What was recorded."""
+        records = {INJECTED: self._network.sites, ACCUMULATED: self._sites}
+        sites = {kind: record for kind, record in records.items() if record is not None}
+        shown = {name: np.concatenate(images) for name, images in self._shown.items() if images}
+        arm = self._arm
+        return run_dataset(config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown)

@@ -1,0 +1,80 @@
+"""What a paired run keeps of its tensors: moments per step, in replicate blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from simulator.instrument.sites import SiteKey
+from simulator.instrument.survey import SiteFacts
+from simulator.moments import SIZE, block_count, merge_into_blocks, row_moments
+
+
+class ChannelRecord:
+    """Joint moments of a signal and its error per step, channel and block, and per sample."""
+
+    def __init__(self, steps: int, samples: int, channels: int) -> None:
+        self._blocks = np.zeros((steps, block_count(samples), channels, SIZE))
+        self._samples = np.zeros((steps, samples, channels, SIZE))
+
+    def add(self, step: int, members: np.ndarray, reference: Tensor, quantized: Tensor) -> None:
+        """Record samples ``members`` at ``step``; tensors (batch, channel, ...) float64."""
+        batch, channels = reference.shape[:2]
+        y, other = (t.reshape(batch * channels, -1).contiguous().numpy() for t in (reference, quantized))
+        rows = row_moments(y, other).reshape(batch, channels, SIZE)
+        self._samples[step, members] = rows
+        merge_into_blocks(self._blocks[step], rows, members)
+
+    def blocks(self) -> np.ndarray:
+        """Central moments (step, channel, block, moment)."""
+        return central_moments(self._blocks).transpose(0, 2, 1, 3)
+
+    def samples(self) -> np.ndarray:
+        """Central moments (step, channel, sample, moment)."""
+        return central_moments(self._samples).transpose(0, 2, 1, 3)
+
+    def count(self) -> np.ndarray:
+        """Elements (channel, block), the same at every step."""
+        return self._blocks[0, :, :, 0].T.astype(np.int64)
+
+
+class SiteRecord:
+    """Joint moments of every site's output and its error per step and block, and clipped operand counts."""
+
+    def __init__(self, steps: int, samples: int, sites: tuple[SiteFacts, ...]) -> None:
+        self._index = {facts.key: index for index, facts in enumerate(sites)}
+        self._blocks = np.zeros((steps, len(sites), block_count(samples), SIZE))
+        self.clipped = np.zeros((steps, len(sites)), np.int64)
+
+    def add(
+        self, step: int, members: np.ndarray, site: SiteKey, reference: Tensor, quantized: Tensor, clipped: int
+    ) -> None:
+        """Record samples ``members`` of ``site`` at ``step``; tensors float32, the batch in front."""
+        index = self._index[site]
+        rows = row_moments(_sample_rows(reference, len(members)), _sample_rows(quantized, len(members)))
+        merge_into_blocks(self._blocks[step, index], rows, members)
+        self.clipped[step, index] += clipped
+
+    def blocks(self) -> np.ndarray:
+        """Central moments (step, site, block, moment)."""
+        return central_moments(self._blocks)
+
+    def count(self) -> np.ndarray:
+        """Elements (site, block), the same at every step."""
+        return self._blocks[0, :, :, 0].astype(np.int64)
+
+
+def central_moments(moments: np.ndarray) -> np.ndarray:
+    """Central sums become central moments, the count is dropped: (..., 15) -> (..., 14)."""
+    stored = moments[..., 1:].copy()
+    stored[..., 2:] /= np.maximum(moments[..., :1], 1)
+    return stored
+
+
+def _sample_rows(output: Tensor, batch: int) -> np.ndarray:
+    """One row per sample; images in channels-last order, which is how the engine leaves them."""
+    if output.ndim == 4:
+        output = output.permute(0, 2, 3, 1)
+    if len(output) == 1:  # computed once for all samples (an embedding of a shared timestep)
+        output = output.expand(batch, *output.shape[1:])
+    return output.reshape(batch, -1).contiguous().numpy()

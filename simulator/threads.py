@@ -1,0 +1,25 @@
+"""One place sets the threads of torch and of the kernels together."""
+
+from __future__ import annotations
+
+import torch
+
+from samplers.errors import BadInput
+from simulator.arithmetic.kernels import accelerate
+
+
+def set_threads(count: int) -> None:
+    """Run torch's float operations and the integer kernels on ``count`` threads.
+
+    Integer results do not depend on it; some of torch's float operations do in their last bit, so the count is part of
+    a run's key.
+    """
+    if count < 1:
+        raise BadInput("threads must be at least 1", got=count, fix="use 1, or the number of cores")
+    torch.set_num_threads(count)
+    accelerate.set_threads(count)
+
+
+def get_threads() -> int:
+    """Threads of torch's float operations."""
+    return torch.get_num_threads()

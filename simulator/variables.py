@@ -1,0 +1,127 @@
+"""Every stored variable, named once: dimensions, unit, long name, definition.
+
+Dimensions: ``step`` (loop index), ``site`` (contraction), ``channel``, ``block`` (replicate block: sample i is in block
+i mod 64), ``sample``, ``moment``. A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such as
+``yye`` = mean of (y - mean_y)^2 (e - mean_e); multiply by the count for the sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of a run's dataset."""
+
+    name: str
+    dims: tuple[str, ...]
+    unit: str
+    long_name: str
+    definition: str
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Attributes stored with the variable."""
+        return {"units": self.unit, "long_name": self.long_name, "definition": self.definition}
+
+
+_INJECTED = "both networks see the full-precision trajectory's x_t"
+_ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
+_AFTER = "the quantized prediction is taken after correction and after guidance"
+
+VARIABLES = (
+    Variable("timestep", ("step",), "1", "training timestep", "training index t that the network is called with"),
+    Variable("alpha_cumprod", ("step",), "1", "cumulative alpha", "alphas_cumprod at the step's timestep"),
+    Variable("alpha_cumprod_previous", ("step",), "1", "cumulative alpha after", "alphas_cumprod that the step leads to"),
+    Variable("a", ("step",), "1", "weight of x_t", "x_{t-1} = a x_t + b epsilon + c z, of the sampler itself"),
+    Variable("b", ("step",), "1", "weight of epsilon", "see a"),
+    Variable("c", ("step",), "1", "weight of fresh noise", "see a"),
+    Variable("a_used", ("step",), "1", "weight of x_t after correction", "a in the quantized run's update"),
+    Variable("b_used", ("step",), "1", "weight of epsilon after correction", "b in the quantized run's update"),
+    Variable("c_used", ("step",), "1", "weight of fresh noise after correction", "c in the quantized run's update"),
+    Variable(
+        "epsilon_injected",
+        ("step", "channel", "block", "moment"),
+        "1",
+        "injected noise of epsilon",
+        f"joint moments of y = epsilon and e = quantized epsilon - epsilon, per element; {_INJECTED}; {_AFTER}",
+    ),
+    Variable(
+        "epsilon_accumulated",
+        ("step", "channel", "block", "moment"),
+        "1",
+        "accumulated noise of epsilon",
+        f"joint moments of y = epsilon and e = quantized epsilon - epsilon, per element; {_ACCUMULATED}; {_AFTER}",
+    ),
+    Variable("epsilon_count", ("channel", "block"), "1", "elements", "elements behind each epsilon and state moment"),
+    Variable(
+        "epsilon_sample_injected",
+        ("step", "channel", "sample", "moment"),
+        "1",
+        "injected noise of epsilon per sample",
+        "as epsilon_injected, over the elements of one sample",
+    ),
+    Variable(
+        "epsilon_sample_accumulated",
+        ("step", "channel", "sample", "moment"),
+        "1",
+        "accumulated noise of epsilon per sample",
+        "as epsilon_accumulated, over the elements of one sample",
+    ),
+    Variable(
+        "state_accumulated",
+        ("step", "channel", "block", "moment"),
+        "1",
+        "accumulated noise of x_{t-1}",
+        f"joint moments of y = x_{{t-1}} and e = quantized x_{{t-1}} - x_{{t-1}} after the step; {_ACCUMULATED}",
+    ),
+    Variable(
+        "site_injected",
+        ("step", "site", "block", "moment"),
+        "1",
+        "injected noise of a site's output",
+        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_INJECTED}",
+    ),
+    Variable(
+        "site_accumulated",
+        ("step", "site", "block", "moment"),
+        "1",
+        "accumulated noise of a site's output",
+        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_ACCUMULATED}",
+    ),
+    Variable("site_count", ("site", "block"), "1", "elements", "elements behind each site moment"),
+    Variable(
+        "site_clipped_injected",
+        ("step", "site"),
+        "1",
+        "clipped operand elements",
+        "run-time operand elements whose code fell outside its range before clipping, over all samples, injected",
+    ),
+    Variable(
+        "site_clipped_accumulated",
+        ("step", "site"),
+        "1",
+        "clipped operand elements",
+        "run-time operand elements whose code fell outside its range before clipping, over all samples, accumulated",
+    ),
+    Variable("site_macs", ("site",), "1", "multiply-accumulates", "per sample and forward pass"),
+    Variable("site_weight_bits", ("site",), "bit", "weight bits", "0 where both operands are activations"),
+    Variable("site_activation_bits", ("site",), "bit", "activation bits", "bits of the run-time operands"),
+    Variable(
+        "sample_reference",
+        ("shown", "channel", "row", "column"),
+        "1",
+        "final samples in full precision",
+        "x_0 of the first samples, in the model's own scale",
+    ),
+    Variable(
+        "sample_quantized",
+        ("shown", "channel", "row", "column"),
+        "1",
+        "final samples of the quantized run",
+        "x_0 of the first samples, in the model's own scale",
+    ),
+)
+
+BY_NAME = {variable.name: variable for variable in VARIABLES}
