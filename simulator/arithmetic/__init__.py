@@ -1,0 +1,1 @@
+"""The integer engine: formats, granularity, rounding, quantizers and exact contractions; numpy and numba only."""

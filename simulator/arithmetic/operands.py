@@ -87,11 +87,12 @@ def quantize_image(x: np.ndarray, how: ScaledFormat, padding: tuple[int, int] = 
 
 def quantize_matrices(x: np.ndarray, how: ScaledFormat, *, side: str) -> Activation:
     """Quantize float32 (batch, rows, depth) into an operand of a batched matmul (``side`` left or right)."""
-    shift, dtype = (how.left_shift, np.uint8) if side == "left" else (how.right_shift, np.int8)
-    out = np.empty(x.shape, dtype)
+    shift = how.left_shift if side == "left" else how.right_shift
+    out = np.empty(x.shape, np.uint8)
     rows = x.reshape(-1, x.shape[-1])
     clipped = quantize_kernels.quantize_rows(rows, *_arguments(how, shift), out.reshape(rows.shape))
-    return Activation(out, how.zero_point + shift, how.scale, how.largest, int(clipped))
+    carrier = out if side == "left" else out.view(np.int8)
+    return Activation(carrier, how.zero_point + shift, how.scale, how.largest, int(clipped))
 
 
 def _arguments(how: ScaledFormat, shift: int) -> tuple:

@@ -44,11 +44,12 @@ def gather_row(image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, star
 
 
 @kernel
-def row_sum(row, first, count):
-    """Sum of ``count`` bytes."""
+def row_sum(array, first, count):
+    """Sum of ``count`` bytes from byte ``first`` of a C-contiguous array."""
+    flat = array.reshape(-1)[first : first + count]
     total = np.int32(0)
-    for k in range(first, first + count):
-        total = np.int32(total + np.int32(row[k]))
+    for k in range(count):
+        total = np.int32(total + np.int32(flat[k]))
     return total
 
 
@@ -74,6 +75,50 @@ def rescale(acc, rows, columns, left_zero, column_sum, row_sums, column_zero, de
                 target[n] = np.float32(exact) * scale[n]
 
 
+@kernel
+def contract_rows(
+    begin, end, image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, steps, first_step, depths,
+    packed, left_zero, column_sum, column_zero, any_zero, scale, bias, out,
+):  # fmt: skip
+    """Output rows ``begin`` to ``end`` (at most CHUNK) of :func:`contract_float32`."""
+    columns = out.shape[1]
+    groups = starts.size - 1
+    row_bytes = DEPTH * (first_step[groups - 1] + steps[groups - 1])
+    channels = image.shape[3]
+    in_place = kernel_h * kernel_w == 1 and stride_h * stride_w == 1 and groups == 1 and channels % DEPTH == 0
+    gathered = not in_place or end - begin < CHUNK
+    block = image
+    if gathered:
+        block = np.empty((1, 1, CHUNK, row_bytes), np.uint8)  # rows past the end are multiplied but never stored
+        for row in range(begin, end):
+            gather_row(
+                image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, first_step, row, block,
+                (row - begin) * row_bytes,
+            )  # fmt: skip
+    acc = np.empty((ROWS, COLUMNS), np.int32)
+    row_sums = np.zeros(ROWS, np.int32)
+    for top in range(begin, end, ROWS):
+        rows = min(ROWS, end - top)
+        first_byte = ((top - begin) if gathered else top) * row_bytes
+        for g in range(groups):
+            start = first_byte + DEPTH * first_step[g]
+            for r in range(rows):
+                # without weight zero points a sum that makes the row correction vanish
+                row_sums[r] = row_sum(block, start + r * row_bytes, depths[g]) if any_zero else depths[g] * left_zero
+            for n in range(0, columns, COLUMNS):
+                width = min(COLUMNS, columns - n)
+                tile(block, start, row_bytes, packed, n // COLUMNS, first_step[g], steps[g], acc)
+                part = slice(n, n + width)
+                rescale(
+                    acc, rows, width, left_zero, column_sum[g, part], row_sums, column_zero[g, part], depths[g],
+                    scale[g, part], g > 0, out[top : top + rows, part],
+                )  # fmt: skip
+        for r in range(top, top + rows):
+            target = out[r]
+            for n in range(columns):
+                target[n] += bias[n]
+
+
 @parallel_kernel
 def contract_float32(
     image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, steps, first_step, depths,
@@ -83,77 +128,45 @@ def contract_float32(
 
     Per group g in order: ``y = f32(acc_g) * scale[g]``, later groups added in float32; then ``+ bias``.
     """
-    total_rows, columns = out.shape
-    groups = starts.size - 1
-    row_bytes = DEPTH * (first_step[groups - 1] + steps[groups - 1])
-    channels = image.shape[3]
-    in_place = kernel_h * kernel_w == 1 and stride_h * stride_w == 1 and groups == 1 and channels % DEPTH == 0
-    for chunk in prange((total_rows + CHUNK - 1) // CHUNK):
-        begin, end = chunk * CHUNK, min((chunk + 1) * CHUNK, total_rows)
-        block = np.empty((CHUNK, row_bytes), np.uint8)  # rows past the end are multiplied but never stored
-        acc = np.empty((ROWS, COLUMNS), np.int32)
-        row_sums = np.zeros(ROWS, np.int32)
-        gathered = not in_place or end - begin < CHUNK
-        if gathered:
-            for row in range(begin, end):
-                gather_row(
-                    image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, first_step, row, block,
-                    (row - begin) * row_bytes,
-                )  # fmt: skip
-        for top in range(begin, end, ROWS):
-            rows = min(ROWS, end - top)
-            for g in range(groups):
-                if any_zero:
-                    for r in range(rows):
-                        if gathered:
-                            row_sums[r] = row_sum(block[top - begin + r], DEPTH * first_step[g], depths[g])
-                        else:
-                            row_sums[r] = row_sum(image.reshape(-1), (top + r) * channels, channels)
-                else:
-                    row_sums[:] = depths[g] * left_zero  # makes the row correction vanish
-                for n in range(0, columns, COLUMNS):
-                    width = min(COLUMNS, columns - n)
-                    if gathered:
-                        start = (top - begin) * row_bytes + DEPTH * first_step[g]
-                        tile(block, start, row_bytes, packed, n // COLUMNS, first_step[g], steps[g], acc)
-                    else:
-                        tile(image, top * channels, channels, packed, n // COLUMNS, 0, steps[0], acc)
-                    part = slice(n, n + width)
-                    rescale(
-                        acc, rows, width, left_zero, column_sum[g, part], row_sums, column_zero[g, part], depths[g],
-                        scale[g, part], g > 0, out[top : top + rows, part],
-                    )  # fmt: skip
-            for r in range(top, top + rows):
-                target = out[r]
-                for n in range(columns):
-                    target[n] += bias[n]
+    total = out.shape[0]
+    for chunk in prange((total + CHUNK - 1) // CHUNK):
+        contract_rows(
+            chunk * CHUNK, min((chunk + 1) * CHUNK, total), image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w,
+            starts, steps, first_step, depths, packed, left_zero, column_sum, column_zero, any_zero, scale, bias, out,
+        )  # fmt: skip
+
+
+@kernel
+def multiply_one(left, right, left_zero, right_zero, packed, steps, scales, zeros, out):
+    """One batch of :func:`batched_float32`; ``packed`` is scratch of the packed shape."""
+    rows_total, depth = left.shape
+    columns = right.shape[0]
+    pack(right, packed)
+    sums = np.empty(columns, np.int32)
+    for n in range(columns):
+        sums[n] = row_sum(right, n * depth, depth)
+    block = np.zeros((ROWS, DEPTH * steps), np.uint8)
+    acc = np.empty((ROWS, COLUMNS), np.int32)
+    row_sums = np.zeros(ROWS, np.int32)
+    for top in range(0, rows_total, ROWS):
+        rows = min(ROWS, rows_total - top)
+        for r in range(rows):
+            copy(block, r * DEPTH * steps, left, (top + r) * depth, depth)
+            row_sums[r] = row_sum(left, (top + r) * depth, depth)
+        for n in range(0, columns, COLUMNS):
+            width = min(COLUMNS, columns - n)
+            tile(block, 0, DEPTH * steps, packed, n // COLUMNS, 0, steps, acc)
+            rescale(
+                acc, rows, width, left_zero, sums[n : n + width], row_sums, zeros, depth, scales, False,
+                out[top : top + rows, n : n + width],
+            )  # fmt: skip
 
 
 @parallel_kernel
-def batched_float32(left, right, left_zero, right_zero, packed_blocks, steps, scale, out):
+def batched_float32(left, right, left_zero, right_zero, like_packed, steps, scale, out):
     """``out[b] = f32(sum_k (left[b,m,k]-za)(right[b,n,k]-zb)) * scale`` for every batch b; both operands bytes."""
-    batches, rows_total, depth = left.shape
-    columns = right.shape[1]
     scales = np.full(COLUMNS, scale, np.float32)
     zeros = np.full(COLUMNS, right_zero, np.int32)
-    for b in prange(batches):
-        packed = np.empty_like(packed_blocks)
-        pack(right[b], packed)
-        sums = np.empty(columns, np.int32)
-        for n in range(columns):
-            sums[n] = row_sum(right[b, n], 0, depth)
-        block = np.zeros((ROWS, DEPTH * steps), np.uint8)
-        acc = np.empty((ROWS, COLUMNS), np.int32)
-        row_sums = np.zeros(ROWS, np.int32)
-        for top in range(0, rows_total, ROWS):
-            rows = min(ROWS, rows_total - top)
-            for r in range(rows):
-                block[r, :depth] = left[b, top + r]
-                row_sums[r] = row_sum(block[r], 0, depth)
-            for n in range(0, columns, COLUMNS):
-                width = min(COLUMNS, columns - n)
-                tile(block, 0, DEPTH * steps, packed, n // COLUMNS, 0, steps, acc)
-                rescale(
-                    acc, rows, width, left_zero, sums[n : n + width], row_sums, zeros, depth, scales, False,
-                    out[b, top : top + rows, n : n + width],
-                )  # fmt: skip
+    for b in prange(left.shape[0]):
+        packed = np.empty_like(like_packed)
+        multiply_one(left[b], right[b], left_zero, right_zero, packed, steps, scales, zeros, out[b])

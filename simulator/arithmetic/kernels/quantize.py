@@ -45,9 +45,9 @@ def quantize_elementwise(x, scale, zero_point, qmin, qmax, rounding, out):
 
 @kernel
 def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, out):
-    """One contiguous run with one scale, as unsigned bytes ``code + offset``. Returns the clipped count.
+    """One contiguous run with one scale, as bytes ``code + offset`` modulo 256. Returns the clipped count.
 
-    ``offset`` moves signed codes to 0..255 (the carrier that the matmul kernels take on their left).
+    ``offset`` moves codes to the bytes that the matmul kernels take.
     """
     clipped = np.int32(0)
     low, high, shift = np.int32(qmin), np.int32(qmax), np.int32(offset)
@@ -72,7 +72,7 @@ def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, out):
 
 @parallel_kernel
 def quantize_rows(x, scale, zero_point, qmin, qmax, offset, rounding, out):
-    """Quantize a 2-D array with one scale for all into unsigned bytes. Returns the clipped count."""
+    """Quantize a 2-D array with one scale for all into bytes. Returns the clipped count."""
     clipped = 0
     for i in prange(x.shape[0]):
         clipped += quantize_row(x[i], scale, zero_point, qmin, qmax, offset, rounding, out[i])

@@ -1,0 +1,48 @@
+"""Write the README's results: run the main job, copy its figures, and put its table between the markers.
+
+Run from the repository's root: ``python docs/generate.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def main() -> None:
+    """Regenerate."""
+    command = [sys.executable, "-m", "studies.cli", "run", "--threads", "2", "--json"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    figures = ROOT / "docs" / "figures"
+    figures.mkdir(exist_ok=True)
+    for name in ("snr.png", "samples.png"):
+        shutil.copyfile(ROOT / found["folder"] / name, figures / name)
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{_table(found['runs'])}{END}{after}", encoding="utf-8")
+
+
+def _table(runs: list[dict]) -> str:
+    lines = [
+        "SQNR in dB (`qnoise run --threads 2`; ε: median over steps; final sample with its 95 % interval):",
+        "",
+        "| scheme | correction | eta | ε injected | ε injected, last step | ε accumulated | final sample |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        final = f"{run['final_sample_db']:.1f} ({run['final_sample_db_low']:.1f} to {run['final_sample_db_high']:.1f})"
+        values = [run[f"epsilon_{name}_db"] for name in ("injected_median", "injected_last", "accumulated_median")]
+        cells = [run["scheme"].upper(), run["correction"], f"{run['eta']:g}", *(f"{v:.1f}" for v in values), final]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Questions: a job becomes datasets, figures and tables."""

@@ -1,0 +1,81 @@
+"""The ``qnoise`` command. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samplers.errors import QnoiseError
+
+app = typer.Typer(
+    name="qnoise",
+    help="Exact simulation of quantization noise in the sampling process of diffusion models.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """A callback keeps ``run`` a subcommand while it is alone."""
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option(help="A shipped model, with @version to pin one.")] = "digits-unet",
+    scheme: Annotated[
+        list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    eta: Annotated[
+        float | None, typer.Option(help="DDIM's eta. [default: 0 for every scheme, and 1 for one of them]")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and PTQD are fitted on.")] = 256,
+    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Sample in full precision and in exact integers on shared noise; store and plot the noise per step."""
+    from studies.main_job import run_main_job
+
+    run_main_job(
+        model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
+        calibration_samples=calibration_samples, threads=threads, out=out, as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A model with a training recipe, such as digits-unet.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, manifest and card.")] = Path("trained"),
+    steps: Annotated[int | None, typer.Option(help="Replaces the recipe's number of steps.")] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from a checkpoint in the folder.")] = True,
+) -> None:
+    """Train a model by its recipe, the way the shipped weights were made."""
+    from simulator.models.training import train as train_model
+
+    print(f"wrote {train_model(model, out, steps=steps, resume=resume)}")
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted."""
+    try:
+        app()
+    except QnoiseError as error:
+        print(f"qnoise: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("qnoise: interrupted; nothing was left behind", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What a person sees: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield ``report(what, done, total)``: a bar per phase on a terminal, a plain line as each phase ends elsewhere."""
+    if not sys.stderr.isatty():
+
+        def line(what: str, done: int, total: int) -> None:
+            if done == total:
+                print(f"{what}: {total} steps done", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield advance
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with left-aligned first column."""
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # elsewhere than on a terminal rich would cut tables at 80 columns
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def print_summary(rows: Sequence[dict[str, Any]]) -> None:
+    """The short table of a job's results."""
+    header = ["run", "eta", "eps injected", "its last step", "eps accumulated", "final sample (95 % interval)"]
+    cells = [
+        [
+            row["scheme"] + ("" if row["correction"] == "none" else f" + {row['correction']}"),
+            "-" if row["eta"] is None else f"{row['eta']:g}",
+            _db(row["epsilon_injected_median_db"]),
+            _db(row["epsilon_injected_last_db"]),
+            _db(row["epsilon_accumulated_median_db"]),
+            f"{_db(row['final_sample_db'])} ({_db(row['final_sample_db_low'])} to {_db(row['final_sample_db_high'])})",
+        ]
+        for row in rows
+    ]
+    print_table("SQNR in dB (epsilon: median over steps)", header, cells)
+
+
+def _db(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f}"

@@ -1,0 +1,85 @@
+"""Run a job: calibrate, fit, evaluate; datasets out, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import xarray as xr
+
+from noise_models.ptqd_fit import MIN_BLOCKS, fit_ptqd
+from samplers.errors import BadInput
+from samplers.sampler import Sampler
+from simulator.calibration.trajectory import PURPOSE, calibrate_ranges
+from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.scheme import Scheme
+from simulator.models.registry import Model
+from simulator.paired import INJECTED, Arm, run_arms
+from studies.job import Job, Part
+
+Report = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that was checked: everything that bad input could break is already built."""
+
+    job: Job
+    model: Model
+    schemes: Mapping[str, Scheme]
+    samplers: Mapping[Part, Sampler]
+
+
+def plan(job: Job, model: Model) -> Plan:
+    """Build samplers and schemes.
+
+    Raises:
+        BadInput: a scheme, step count or eta that breaks its rule.
+    """
+    if job.calibration_samples < MIN_BLOCKS:
+        raise BadInput(
+            f"calibration samples must be at least {MIN_BLOCKS}, which PTQD's fit needs",
+            got=job.calibration_samples,
+            fix="use more; the default is 256",
+        )
+    schemes = {text: Scheme.parse(text) for part in job.parts for text in part.schemes}
+    return Plan(job, model, schemes, {part: part.build(model, job.num_inference_steps) for part in job.parts})
+
+
+def execute(plan: Plan, report: Report) -> Iterator[tuple[Part, tuple[xr.Dataset, ...]]]:
+    """Yield each part with its datasets: every scheme without a correction and with PTQD, in that order.
+
+    Ranges and PTQD's statistics come from samples of the "calibrate" stream, results from the "evaluate" stream.
+    """
+    plan.model.module.to(memory_format=torch.channels_last)  # the engine's layout, and torch's faster one
+    for part in plan.job.parts:
+        yield part, _execute_part(plan, part, report)
+
+
+def _execute_part(plan: Plan, part: Part, report: Report) -> tuple[xr.Dataset, ...]:
+    job, sampler = plan.job, plan.samplers[part]
+    common = {"seed": job.seed, "batch_size": job.batch_size}
+
+    def progress(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: report(f"{part.title}: {what}", done, total)
+
+    fit_set = {"samples": job.calibration_samples, **common}
+    ranges = calibrate_ranges(plan.model, sampler, progress=progress("calibrating ranges"), **fit_set)
+    networks = [QuantizedModel(plan.model, plan.schemes[text], ranges) for text in part.schemes]
+    fits = run_arms(
+        [Arm(network) for network in networks],
+        sampler,
+        purpose=PURPOSE,
+        kinds=(INJECTED,),
+        sites=False,
+        progress=progress("fitting PTQD"),
+        **fit_set,
+    )
+    arms = [
+        arm
+        for network, fit in zip(networks, fits, strict=True)
+        for arm in (Arm(network), Arm(network, fit_ptqd(fit)))
+    ]
+    return run_arms(arms, sampler, samples=job.samples, progress=progress("sampling"), **common)

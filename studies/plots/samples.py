@@ -1,0 +1,43 @@
+"""Final samples side by side: full precision above each quantized run, on the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studies.plots import style
+
+SHOWN = 16
+
+
+def plot_samples(images: np.ndarray, label: str, *, ax: Axes | None = None) -> Axes:
+    """A row of images (sample, channel, row, column) in [-1, 1], the first channel, white on black reversed."""
+    ax = plt.gca() if ax is None else ax
+    strip = np.concatenate([np.pad(image[0], 1, constant_values=-1.0) for image in images[:SHOWN]], axis=1)
+    ax.imshow(strip, cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+    ax.text(-1.0, strip.shape[0] / 2, label, ha="right", va="center")
+    return ax
+
+
+def samples_figure(parts: Sequence[tuple[str, Sequence[xr.Dataset]]]) -> Figure:
+    """For each part (title, runs): full precision, then every run."""
+    rows = []
+    for title, runs in parts:
+        rows.append((f"full precision\n({title})", runs[0].sample_reference.values))
+        for run in runs:
+            correction = "" if run.correction.item() == "none" else f" + {run.correction.item().upper()}"
+            rows.append((run.scheme.item().upper() + correction, run.sample_quantized.values))
+    with style.paper():
+        figure, axes = plt.subplots(
+            len(rows), 1, figsize=(style.WIDTH_ICLR, 0.31 * len(rows) + 0.1), squeeze=False,
+            gridspec_kw={"left": 0.2, "right": 0.995, "top": 0.995, "bottom": 0.005, "hspace": 0.08},
+        )  # fmt: skip
+        for ax, (label, images) in zip(axes[:, 0], rows, strict=True):
+            plot_samples(images, label, ax=ax)
+        return figure

@@ -1,0 +1,71 @@
+"""One run, one file: netCDF bytes built in memory, a digest behind them, published whole or not at all.
+
+A file is the netCDF4 (HDF5) image of the dataset followed by a trailer of 40 bytes: the magic ``QNOISE1\\n`` and the
+SHA-256 of all bytes before the trailer. Readers of HDF5 ignore what follows the image, so any netCDF tool opens it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import xarray as xr
+
+from samplers.errors import BadInput
+
+MAGIC = b"QNOISE1\n"
+TRAILER = len(MAGIC) + 32
+
+
+def dataset_bytes(dataset: xr.Dataset) -> bytes:
+    """The dataset as a file's bytes, trailer included: the same bytes for the same dataset.
+
+    h5netcdf writes them, because netCDF-C stamps objects with the time of writing.
+    """
+    image = bytes(dataset.to_netcdf(engine="h5netcdf"))
+    return image + MAGIC + hashlib.sha256(image).digest()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Publish a new file: written and synced under another name, then linked; never over an existing one.
+
+    Raises:
+        BadInput: the file exists.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    except FileExistsError:
+        raise BadInput("a run's file is never overwritten", got=str(path), fix="choose another folder") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(path: Path) -> xr.Dataset:
+    """Load a run's file, its digest checked first.
+
+    Raises:
+        BadInput: the file is truncated, changed, or not a run's file.
+    """
+    content = path.read_bytes()
+    image, trailer = content[:-TRAILER], content[-TRAILER:]
+    if trailer != MAGIC + hashlib.sha256(image).digest():
+        raise BadInput("a run's file must end in the digest of its bytes", got=f"{path} ({len(content)} bytes)", fix="it is damaged: move it away and run again")
+    with xr.open_dataset(io.BytesIO(image), engine="h5netcdf") as dataset:
+        return dataset.load()

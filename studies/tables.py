@@ -1,0 +1,51 @@
+"""Short tables: what a job found, and what was done at each site."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import xarray as xr
+
+from noise_models.metrics import sqnr_db
+
+
+def summary_rows(runs: Sequence[xr.Dataset]) -> list[dict[str, Any]]:
+    """One row per run: SQNR of epsilon (median over steps, and last step) and of the final sample, in dB."""
+    rows = []
+    for run in runs:
+        injected, accumulated = sqnr_db(run, "epsilon_injected"), sqnr_db(run, "epsilon_accumulated")
+        final = sqnr_db(run, "state_accumulated").isel(step=-1)
+        rows.append(
+            {
+                "scheme": run.scheme.item(),
+                "correction": run.correction.item(),
+                "sampler": run.sampler.item(),
+                "eta": None if run.eta.isnull() else run.eta.item(),
+                "epsilon_injected_median_db": float(injected.sqnr_db.median()),
+                "epsilon_injected_last_db": float(injected.sqnr_db[-1]),
+                "epsilon_accumulated_median_db": float(accumulated.sqnr_db.median()),
+                "final_sample_db": float(final.sqnr_db),
+                "final_sample_db_low": float(final.sqnr_db_low),
+                "final_sample_db_high": float(final.sqnr_db_high),
+            }
+        )
+    return rows
+
+
+def site_rows(runs: Sequence[xr.Dataset]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: every site with its cost and, per scheme, weight and activation bits."""
+    by_scheme = {run.scheme.item(): run for run in runs}
+    first = next(iter(by_scheme.values()))
+    rows = []
+    for index, site in enumerate(first.site.values):
+        bits = [
+            f"{_bits(run.site_weight_bits[index])}/{_bits(run.site_activation_bits[index])}"
+            for run in by_scheme.values()
+        ]
+        rows.append([str(site), f"{int(first.site_macs[index]):,}", *bits])
+    return ["site", "MACs per sample", *by_scheme], rows
+
+
+def _bits(value: xr.DataArray) -> str:
+    return str(int(value)) if int(value) else "-"

@@ -1,0 +1,120 @@
+"""``qnoise``: bad input is one line and exit code 2 before any work; a run is repeatable to the byte; help is light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from studies import cli
+
+SMALL = ["run", "--steps", "3", "--samples", "6", "--calibration-samples", "16", "--threads", "1"]
+
+
+def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["qnoise", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "digits-vae"], "digits-unet"),
+        (["--scheme", "w3q8"], "wXaY"),
+        (["--scheme", "w8a8", "--scheme", "w1a8"], "2..8"),
+        (["--eta", "-0.1"], "eta must be at least 0"),
+        (["--steps", "0"], "at least 1"),
+        (["--steps", "1001"], "1000"),
+        (["--sampler", "plms"], "ddim, ddpm"),
+        (["--sampler", "ddpm", "--eta", "0.5"], "eta belongs to ddim"),
+        (["--samples", "0"], "at least 1"),
+        (["--seed", "-1"], "at least 0"),
+        (["--threads", "0"], "at least 1"),
+        (["--calibration-samples", "1"], "samples"),
+    ],
+)
+def test_run__bad_input_is_one_line_and_exit_code_2_with_nothing_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    assert qnoise(monkeypatch, "run", "--out", str(tmp_path / "results"), *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("qnoise: ")
+    assert says in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run__unwritable_results_folder_is_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert qnoise(monkeypatch, *SMALL, "--out", str(tmp_path / "file")) == 2
+    assert "must be writable" in capsys.readouterr().err
+
+
+def test_run__two_runs_give_identical_files_and_a_third_finds_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    folders = []
+    for name in ("a", "b"):
+        assert qnoise(monkeypatch, *SMALL, "--json", "--out", str(tmp_path / name)) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert not found["reused"]
+        folders.append(Path(found["folder"]))
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert len([name for name in first if name.endswith(".nc")]) == 8
+    assert {"snr.pdf", "snr.png", "samples.pdf", "samples.png", "job.json", "log.json"} <= set(first)
+    assert first.keys() == second.keys()
+    for name in first.keys() - {"log.json"}:
+        assert first[name] == second[name], name
+    assert qnoise(monkeypatch, *SMALL, "--json", "--out", str(tmp_path / "a")) == 0
+    assert json.loads(capsys.readouterr().out)["reused"]
+    assert list((tmp_path / "a").iterdir()) == [folders[0]]
+
+
+def test_run__damaged_results_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    arguments = [*SMALL, "--scheme", "w8a8", "--json", "--out", str(tmp_path)]
+    assert qnoise(monkeypatch, *arguments) == 0
+    folder = Path(json.loads(capsys.readouterr().out)["folder"])
+    file = next(folder.glob("*.nc"))
+    file.write_bytes(file.read_bytes()[:-1])
+    assert qnoise(monkeypatch, *arguments) == 2
+    assert "digest" in capsys.readouterr().err
+
+
+def test_run__calibration_and_evaluation_streams_are_stored_and_disjoint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    from studies.results import load_runs
+
+    assert qnoise(monkeypatch, *SMALL, "--json", "--out", str(tmp_path)) == 0
+    for run in load_runs(Path(json.loads(capsys.readouterr().out)["folder"])):
+        config = json.loads(run.attrs["config"])
+        evaluation = (config["seed"], config["purpose"])
+        fitted_on = [config["ranges"]]
+        if config["correction"]["name"] != "none":
+            fitted_on.append(config["correction"]["fit"])
+        for source in fitted_on:
+            assert (source["seed"], source["purpose"]) != evaluation
+            assert source["samples"] == 16
+
+
+def test_help__imports_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv = ['qnoise', 'run', '--help']\n"
+        "from studies import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'torch', 'numba', 'xarray', 'matplotlib', 'scipy', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
