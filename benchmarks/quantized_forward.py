@@ -33,7 +33,9 @@ def main() -> None:
     model.module.to(memory_format=torch.channels_last)
     ranges = simulator.calibrate_ranges(model, DDIM(model.schedule, 4), samples=16)
     x, timestep = torch.randn(options.batch, *model.sample_shape), torch.full((options.batch,), 500)
-    networks = {name: simulator.QuantizedModel(model, simulator.Scheme.parse(name), ranges) for name in ("w8a8", "w4a4")}
+    networks = {
+        name: simulator.QuantizedModel(model, simulator.Scheme.parse(name), ranges) for name in ("w8a8", "w4a4")
+    }
     plain = torch.no_grad()(model.module)
     forms = {
         "float": lambda: plain(x, timestep),

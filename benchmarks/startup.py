@@ -1,6 +1,6 @@
 """Wall time of ``qnoise --help`` divided by that of an empty interpreter: fastest of ten each, interleaved.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from samplers.state import FLOAT64, State
 from simulator.correction import Correction, NoCorrection
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import forward
+from simulator.instrument.interception import Handler
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey
 from simulator.models.registry import Model
@@ -139,11 +140,13 @@ def _check(arms: Sequence[Arm], samples: int, batch_size: int, kinds: tuple[str,
         raise BadInput(f"kinds must be among {INJECTED} and {ACCUMULATED}", got=kinds, fix="name one or both")
     models = {arm.quantized.model.weights_digest: arm.quantized.model for arm in arms}
     if len(models) != 1:
-        raise BadInput("a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model")
+        raise BadInput(
+            "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"
+        )
     return next(iter(models.values()))
 
 
-def _keep(outputs: dict[SiteKey, Tensor]) -> Callable[[SiteKey, Contraction], Tensor]:
+def _keep(outputs: dict[SiteKey, Tensor]) -> Handler:
     """Handler that computes in float and keeps each site's output for this step."""
 
     def handle(site: SiteKey, contraction: Contraction) -> Tensor:
@@ -256,4 +259,6 @@ class _ArmRun:
         sites = {kind: record for kind, record in records.items() if record is not None}
         shown = {name: np.concatenate(images) for name, images in self._shown.items() if images}
         arm = self._arm
-        return run_dataset(config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown)
+        return run_dataset(
+            config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown
+        )

@@ -33,7 +33,9 @@ _AFTER = "the quantized prediction is taken after correction and after guidance"
 VARIABLES = (
     Variable("timestep", ("step",), "1", "training timestep", "training index t that the network is called with"),
     Variable("alpha_cumprod", ("step",), "1", "cumulative alpha", "alphas_cumprod at the step's timestep"),
-    Variable("alpha_cumprod_previous", ("step",), "1", "cumulative alpha after", "alphas_cumprod that the step leads to"),
+    Variable(
+        "alpha_cumprod_previous", ("step",), "1", "cumulative alpha after", "alphas_cumprod that the step leads to"
+    ),
     Variable("a", ("step",), "1", "weight of x_t", "x_{t-1} = a x_t + b epsilon + c z, of the sampler itself"),
     Variable("b", ("step",), "1", "weight of epsilon", "see a"),
     Variable("c", ("step",), "1", "weight of fresh noise", "see a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import xarray as xr
@@ -51,21 +52,22 @@ def plan(job: Job, model: Model) -> Plan:
 def execute(plan: Plan, report: Report) -> Iterator[tuple[Part, tuple[xr.Dataset, ...]]]:
     """Yield each part with its datasets: every scheme without a correction and with PTQD, in that order.
 
-    Ranges and PTQD's statistics come from samples of the "calibrate" stream, results from the "evaluate" stream.
+    Ranges and PTQD's statistics come from samples of the "calibrate" stream, results from the "evaluate" stream. The
+    module is laid out channels-last, which is the engine's layout and torch's faster one.
     """
-    plan.model.module.to(memory_format=torch.channels_last)  # the engine's layout, and torch's faster one
+    plan.model.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     for part in plan.job.parts:
         yield part, _execute_part(plan, part, report)
 
 
 def _execute_part(plan: Plan, part: Part, report: Report) -> tuple[xr.Dataset, ...]:
     job, sampler = plan.job, plan.samplers[part]
-    common = {"seed": job.seed, "batch_size": job.batch_size}
+    common: dict[str, Any] = {"seed": job.seed, "batch_size": job.batch_size}
 
     def progress(what: str) -> Callable[[int, int], None]:
         return lambda done, total: report(f"{part.title}: {what}", done, total)
 
-    fit_set = {"samples": job.calibration_samples, **common}
+    fit_set: dict[str, Any] = {"samples": job.calibration_samples, **common}
     ranges = calibrate_ranges(plan.model, sampler, progress=progress("calibrating ranges"), **fit_set)
     networks = [QuantizedModel(plan.model, plan.schemes[text], ranges) for text in part.schemes]
     fits = run_arms(
@@ -78,8 +80,6 @@ def _execute_part(plan: Plan, part: Part, report: Report) -> tuple[xr.Dataset, .
         **fit_set,
     )
     arms = [
-        arm
-        for network, fit in zip(networks, fits, strict=True)
-        for arm in (Arm(network), Arm(network, fit_ptqd(fit)))
+        arm for network, fit in zip(networks, fits, strict=True) for arm in (Arm(network), Arm(network, fit_ptqd(fit)))
     ]
     return run_arms(arms, sampler, samples=job.samples, progress=progress("sampling"), **common)

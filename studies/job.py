@@ -38,7 +38,11 @@ class Part:
         if self.sampler not in SAMPLERS:
             raise BadInput(f"sampler must be one of {', '.join(SAMPLERS)}", got=repr(self.sampler), fix="choose one")
         if (self.eta is None) != (self.sampler == "ddpm"):
-            raise BadInput("eta belongs to ddim, and to ddim only", got=f"eta={self.eta} with {self.sampler}", fix="drop eta, or use ddim")
+            raise BadInput(
+                "eta belongs to ddim, and to ddim only",
+                got=f"eta={self.eta} with {self.sampler}",
+                fix="drop eta, or use ddim",
+            )
         if not self.schemes:
             raise BadInput("a part needs at least one scheme", got="none", fix="name one, for instance w8a8")
 

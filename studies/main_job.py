@@ -10,7 +10,6 @@ from typing import Any
 
 import xarray as xr
 
-from samplers.errors import BadInput
 from studies.job import DEFAULT_SCHEMES, Job, Part, default_parts
 
 
@@ -37,19 +36,20 @@ def job_from_options(
     else:
         parts = default_parts()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Job(model, parts, steps, samples, seed, calibration_samples, threads=available if threads is None else threads)
+    return Job(
+        model, parts, steps, samples, seed, calibration_samples, threads=available if threads is None else threads
+    )
 
 
 def run_main_job(*, out: Path, as_json: bool, **options: Any) -> None:
     """Run the job, or find it done; leave datasets, figures and a summary, and print the tables."""
     started = time.time()
     job = job_from_options(**options)
+    from simulator.models.registry import load
+    from simulator.threads import set_threads
     from studies.execute import execute, plan
     from studies.results import folder_for, load_runs, publishing, require_writable, run_file, write_json
     from studies.store import dataset_bytes, write
-
-    from simulator.models.registry import load
-    from simulator.threads import set_threads
 
     set_threads(job.threads)
     model = load(job.model)

@@ -33,7 +33,9 @@ def require_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise BadInput("the results folder must be writable", got=f"{out} ({error.strerror})", fix="name another with --out") from None
+        raise BadInput(
+            "the results folder must be writable", got=f"{out} ({error.strerror})", fix="name another with --out"
+        ) from None
 
 
 @contextmanager
@@ -51,7 +53,9 @@ def publishing(folder: Path) -> Iterator[Path]:
         try:
             os.rename(temporary, folder)
         except OSError:
-            raise BadInput("results are never overwritten", got=str(folder), fix="name another folder with --out") from None
+            raise BadInput(
+                "results are never overwritten", got=str(folder), fix="name another folder with --out"
+            ) from None
         store.sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -87,4 +91,6 @@ def load_runs(folder: Path) -> list[xr.Dataset]:
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput("a results folder must be complete", got=f"{folder} ({error})", fix="move it away and run again") from None
+        raise BadInput(
+            "a results folder must be complete", got=f"{folder} ({error})", fix="move it away and run again"
+        ) from None

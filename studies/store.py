@@ -66,6 +66,10 @@ def read(path: Path) -> xr.Dataset:
     content = path.read_bytes()
     image, trailer = content[:-TRAILER], content[-TRAILER:]
     if trailer != MAGIC + hashlib.sha256(image).digest():
-        raise BadInput("a run's file must end in the digest of its bytes", got=f"{path} ({len(content)} bytes)", fix="it is damaged: move it away and run again")
+        raise BadInput(
+            "a run's file must end in the digest of its bytes",
+            got=f"{path} ({len(content)} bytes)",
+            fix="it is damaged: move it away and run again",
+        )
     with xr.open_dataset(io.BytesIO(image), engine="h5netcdf") as dataset:
         return dataset.load()

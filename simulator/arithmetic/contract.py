@@ -43,10 +43,18 @@ def conv2d(
     batch, height, width, channels = x.bytes.shape
     kernel_h, kernel_w = weight.kernel
     if channels != weight.channels:
-        raise BadInput(f"x must have the weight's {weight.channels} input channels", got=channels, fix="check the layout (batch, height, width, channel)")
+        raise BadInput(
+            f"x must have the weight's {weight.channels} input channels",
+            got=channels,
+            fix="check the layout (batch, height, width, channel)",
+        )
     out_h, out_w = (height - kernel_h) // stride[0] + 1, (width - kernel_w) // stride[1] + 1
     if height < kernel_h or width < kernel_w:
-        raise BadInput(f"the padded image must be at least as large as the {kernel_h} x {kernel_w} kernel", got=f"{height} x {width}", fix="pad it")
+        raise BadInput(
+            f"the padded image must be at least as large as the {kernel_h} x {kernel_w} kernel",
+            got=f"{height} x {width}",
+            fix="pad it",
+        )
     weight.certificate(x.largest).require_int32()
     shape = (batch, out_h, out_w, weight.outputs)
     out = _output(out, shape)
@@ -84,7 +92,11 @@ def batched_matmul(left: Activation, right: Activation, *, out: np.ndarray | Non
     batch, rows, depth = left.bytes.shape
     columns = right.bytes.shape[1]
     if right.bytes.shape != (batch, columns, depth):
-        raise BadInput("left and right must agree in batch and depth", got=f"{left.bytes.shape} and {right.bytes.shape}", fix="give right as (batch, columns, depth)")
+        raise BadInput(
+            "left and right must agree in batch and depth",
+            got=f"{left.bytes.shape} and {right.bytes.shape}",
+            fix="give right as (batch, columns, depth)",
+        )
     certify(depth * right.largest, left.largest).require_int32()
     out = _output(out, (batch, rows, columns))
     blocks = np.empty(packed_shape(columns, depth), np.int8)
@@ -99,5 +111,9 @@ def _output(out: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     if out is None:
         return np.empty(shape, np.float32)
     if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise BadInput(f"out must be a C-contiguous float32 array of shape {shape}", got=f"{out.dtype} {out.shape}", fix="allocate it so")
+        raise BadInput(
+            f"out must be a C-contiguous float32 array of shape {shape}",
+            got=f"{out.dtype} {out.shape}",
+            fix="allocate it so",
+        )
     return out

@@ -82,9 +82,13 @@ class PerGroup:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.size, int) and self.size >= 1):
-            raise BadInput("group size must be a positive integer", got=repr(self.size), fix="choose a size of at least 1")
+            raise BadInput(
+                "group size must be a positive integer", got=repr(self.size), fix="choose a size of at least 1"
+            )
         if self.axis in self.axes:
-            raise BadInput("the grouped axis must not be among the other axes", got=f"{self.axis} in {self.axes}", fix="drop it")
+            raise BadInput(
+                "the grouped axis must not be among the other axes", got=f"{self.axis} in {self.axes}", fix="drop it"
+            )
 
     def starts(self, length: int) -> np.ndarray:
         """First index of each group along an axis of ``length``."""
@@ -93,9 +97,7 @@ class PerGroup:
     def parameter_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Number of groups along ``axis``, the tensor's length along ``axes``, 1 elsewhere."""
         _check_axes((self.axis, *self.axes), len(shape))
-        return tuple(
-            len(self.starts(n)) if i == self.axis else n if i in self.axes else 1 for i, n in enumerate(shape)
-        )
+        return tuple(len(self.starts(n)) if i == self.axis else n if i in self.axes else 1 for i, n in enumerate(shape))
 
     def expand(self, parameter: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Repeat each group's entry over its indices, then broadcast."""
@@ -112,4 +114,6 @@ class PerGroup:
 
 def _check_axes(axes: tuple[int, ...], rank: int) -> None:
     if any(not 0 <= axis < rank for axis in axes):
-        raise BadInput(f"axes must lie in 0..{rank - 1} for a tensor of rank {rank}", got=axes, fix="name existing axes")
+        raise BadInput(
+            f"axes must lie in 0..{rank - 1} for a tensor of rank {rank}", got=axes, fix="name existing axes"
+        )

@@ -77,7 +77,11 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
     """
     low64, high64 = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if not (np.all(np.isfinite(low64)) and np.all(np.isfinite(high64)) and np.all(low64 <= high64)):
-        raise BadInput("a range must be finite with low <= high", got=f"[{low64.min()}, {high64.max()}]", fix="check the data for NaN or inf")
+        raise BadInput(
+            "a range must be finite with low <= high",
+            got=f"[{low64.min()}, {high64.max()}]",
+            fix="check the data for NaN or inf",
+        )
     qmin, qmax = spec.format.qmin, spec.format.qmax
     if spec.symmetric:
         width = np.maximum(np.abs(low64), np.abs(high64)) / qmax

@@ -33,7 +33,9 @@ class Ranges:
         try:
             return self.bounds[site, role]
         except KeyError:
-            raise BadInput("every operand needs a calibrated range", got=f"none for {site} {role}", fix="calibrate with this model") from None
+            raise BadInput(
+                "every operand needs a calibrated range", got=f"none for {site} {role}", fix="calibrate with this model"
+            ) from None
 
 
 class MinMaxObserver:
@@ -51,7 +53,11 @@ class MinMaxObserver:
         for role, operand in contraction.activations().items():
             low, high = (bound.item() for bound in torch.aminmax(operand))
             if not (abs(low) < float("inf") and abs(high) < float("inf")):  # also false for NaN
-                raise BadInput("calibration data must be finite", got=f"[{low}, {high}] at {site} {role}", fix="check model and samples")
+                raise BadInput(
+                    "calibration data must be finite",
+                    got=f"[{low}, {high}] at {site} {role}",
+                    fix="check model and samples",
+                )
             known = self._bounds.get((site, role), (low, high))
             self._bounds[site, role] = min(low, known[0]), max(high, known[1])
         return contraction.float()

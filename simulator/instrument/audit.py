@@ -13,16 +13,60 @@ from samplers.errors import QnoiseError
 from simulator.instrument.sites import ModuleStack
 
 _CONTRACTIONS = frozenset(
-    """
-    mm addmm bmm baddbmm addbmm matmul linear mv addmv dot vdot addr outer einsum tensordot bilinear _trilinear
-    convolution _convolution convolution_overrideable conv1d conv2d conv3d conv_transpose1d conv_transpose2d
-    conv_transpose3d mkldnn_convolution mkldnn_linear _conv_depthwise2d thnn_conv2d slow_conv3d
-    slow_conv_transpose2d slow_conv_transpose3d
-    scaled_dot_product_attention _scaled_dot_product_attention_math _scaled_dot_product_flash_attention
-    _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention
-    _native_multi_head_attention _transformer_encoder_layer_fwd
-    lstm gru rnn_tanh rnn_relu lstm_cell gru_cell mkldnn_rnn_layer quantized_lstm cdist _cdist_forward
-    """.split()
+    (
+        # fmt: off
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "addbmm",
+        "matmul",
+        "linear",
+        "mv",
+        "addmv",
+        "dot",
+        "vdot",
+        "addr",
+        "outer",
+        "einsum",
+        "tensordot",
+        "bilinear",
+        "_trilinear",
+        "cdist",
+        "_cdist_forward",
+        "convolution",
+        "_convolution",
+        "convolution_overrideable",
+        "mkldnn_convolution",
+        "mkldnn_linear",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "_conv_depthwise2d",
+        "thnn_conv2d",
+        "slow_conv3d",
+        "slow_conv_transpose2d",
+        "slow_conv_transpose3d",
+        "scaled_dot_product_attention",
+        "_scaled_dot_product_attention_math",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_efficient_attention",
+        "_native_multi_head_attention",
+        "_transformer_encoder_layer_fwd",
+        "lstm",
+        "gru",
+        "rnn_tanh",
+        "rnn_relu",
+        "lstm_cell",
+        "gru_cell",
+        "mkldnn_rnn_layer",
+        "quantized_lstm",
+        # fmt: on
+    )
 )
 
 _state = threading.local()
@@ -62,9 +106,7 @@ class Audit(TorchDispatchMode):
         # torch would import its compiler (seconds) to keep it away from this mode; nothing here is ever compiled
         return False
 
-    def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None) -> Any:
         """Called by torch for each operator that reaches the dispatcher."""
         if func.overloadpacket.__name__ in _CONTRACTIONS and not getattr(_state, "inside", False):
             raise UncoveredContraction(func.overloadpacket.__name__, self._stack.path)

@@ -25,7 +25,7 @@ from simulator.instrument.sites import ModuleStack, SiteKey
 class Handler(Protocol):
     """What happens at a site."""
 
-    def __call__(self, site: SiteKey, contraction: Contraction) -> Tensor:
+    def __call__(self, site: SiteKey, contraction: Contraction, /) -> Tensor:
         """Return the contraction's result."""
         ...
 
@@ -84,7 +84,9 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _matmul(run: Run, left: Tensor, right: Tensor) -> Tensor:
     if left.ndim < 2 or right.ndim < 2:
-        raise BadInput("matmul is emulated on operands of rank 2 or more", got=f"{left.ndim} and {right.ndim}", fix="add an axis")
+        raise BadInput(
+            "matmul is emulated on operands of rank 2 or more", got=f"{left.ndim} and {right.ndim}", fix="add an axis"
+        )
     leading = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     left, right = left.expand(*leading, *left.shape[-2:]), right.expand(*leading, *right.shape[-2:])
     return run("matmul", MatMul(left, right.transpose(-1, -2), ("left", "right")))
@@ -104,7 +106,7 @@ def _attention(
     if attn_mask is not None or dropout_p or is_causal or enable_gqa:
         raise BadInput(
             "scaled_dot_product_attention is emulated without mask, dropout, causality or grouped queries",
-            got=f"attn_mask={attn_mask is not None}, dropout_p={dropout_p}, is_causal={is_causal}, enable_gqa={enable_gqa}",
+            got=f"mask={attn_mask is not None}, dropout={dropout_p}, causal={is_causal}, grouped queries={enable_gqa}",
             fix="use plain attention, or a later version",
         )
     scores = run("qk", MatMul(query, key, ("query", "key")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from samplers.errors import BadInput
@@ -95,6 +94,6 @@ class QuantizedModel:
                 formats[role] = ScaledFormat(spec, np.float32(1 / spec.format.qmax), 0)
                 continue
             low, high = self.ranges.of(facts.key, role)
-            scale, zero_point = parameters_from_range(np.float64(low), np.float64(high), spec)
+            scale, zero_point = parameters_from_range(np.array(low), np.array(high), spec)
             formats[role] = ScaledFormat(spec, np.float32(scale), int(zero_point))
         return formats

@@ -58,7 +58,9 @@ class Scheme:
         """
         match = _PATTERN.fullmatch(text.strip().lower())
         if match is None:
-            raise BadInput("a scheme must read wXaY or wXgNaY", got=repr(text), fix="write for instance w8a8 or w4g32a8")
+            raise BadInput(
+                "a scheme must read wXaY or wXgNaY", got=repr(text), fix="write for instance w8a8 or w4g32a8"
+            )
         weight, group, activation = match.groups()
         return cls(int(weight), int(activation), int(group) if group else None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -57,7 +57,7 @@ class ModuleStack(threading.local):
             for handle in handles:
                 handle.remove()
 
-    def _enter(self, path: str):  # noqa: ANN202 - a torch hook
+    def _enter(self, path: str) -> Callable[[nn.Module, tuple], None]:
         def hook(module: nn.Module, args: tuple) -> None:
             self._paths.append(path)
 

@@ -39,7 +39,9 @@ def plot_snr(
         correction = run.correction.item()
         found = sqnr_db(run, variable)
         label = run.scheme.item().upper() + ("" if correction == "none" else f" + {correction.upper()}")
-        ax.plot(run.timestep, found.sqnr_db, color=color, ls="-" if correction == "none" else (0, (3, 1.5)), label=label)
+        ax.plot(
+            run.timestep, found.sqnr_db, color=color, ls="-" if correction == "none" else (0, (3, 1.5)), label=label
+        )
         ax.fill_between(run.timestep, found.sqnr_db_low, found.sqnr_db_high, color=color, alpha=0.15, lw=0)
     return ax
 

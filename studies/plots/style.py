@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ WIDTH_ICLR = 5.5
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colour-blind palette, without its yellow and black."""
 
-RC = {
+RC: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "font.size": 8,
     "axes.titlesize": 8,

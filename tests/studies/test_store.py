@@ -13,7 +13,9 @@ from studies import store
 @pytest.fixture
 def dataset() -> xr.Dataset:
     values = np.random.default_rng(0).normal(size=(3, 4))
-    return xr.Dataset({"a": (("step", "site"), values, {"units": "dB"})}, coords={"site": list("wxyz")}, attrs={"key": "k"})
+    return xr.Dataset(
+        {"a": (("step", "site"), values, {"units": "dB"})}, coords={"site": list("wxyz")}, attrs={"key": "k"}
+    )
 
 
 def test_dataset_bytes__are_the_same_for_the_same_dataset_at_any_time(dataset: xr.Dataset) -> None:

@@ -24,7 +24,7 @@ from numba import config
 
 
 def _threads_available() -> bool:
-    """Whether a thread-safe threading layer of numba loads (workqueue aborts on concurrent calls, so it is not used)."""
+    """Whether a thread-safe threading layer of numba loads (workqueue aborts on concurrent calls: not used)."""
     if config.THREADING_LAYER == "workqueue":
         return False
     for layer in ("omppool", "tbbpool"):

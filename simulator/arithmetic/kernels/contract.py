@@ -63,15 +63,11 @@ def rescale(acc, rows, columns, left_zero, column_sum, row_sums, column_zero, de
         sums, target, from_row = acc[r], out[r], np.int32(row_sums[r] - np.int32(depth * left_zero))
         if add:
             for n in range(columns):
-                exact = np.int32(
-                    sums[n] - np.int32(left_zero * column_sum[n]) - np.int32(from_row * column_zero[n])
-                )
+                exact = np.int32(sums[n] - np.int32(left_zero * column_sum[n]) - np.int32(from_row * column_zero[n]))
                 target[n] += np.float32(exact) * scale[n]
         else:
             for n in range(columns):
-                exact = np.int32(
-                    sums[n] - np.int32(left_zero * column_sum[n]) - np.int32(from_row * column_zero[n])
-                )
+                exact = np.int32(sums[n] - np.int32(left_zero * column_sum[n]) - np.int32(from_row * column_zero[n]))
                 target[n] = np.float32(exact) * scale[n]
 
 

@@ -82,7 +82,7 @@ def quantize_rows(x, scale, zero_point, qmin, qmax, offset, rounding, out):
 @parallel_kernel
 def quantize_image(x, scale, zero_point, qmin, qmax, offset, rounding, pad_h, pad_w, out):
     """Quantize (batch, height, width, channel) into a padded byte image; padding holds the zero point's byte."""
-    batch, height, width, channels = x.shape
+    batch, height, width = x.shape[:3]
     fill = np.uint8(zero_point + offset)
     clipped = 0
     for b in prange(batch):
