@@ -12,62 +12,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from samplers.errors import QnoiseError
 from simulator.instrument.sites import ModuleStack
 
-_CONTRACTIONS = frozenset(
-    (
-        # fmt: off
-        "mm",
-        "addmm",
-        "bmm",
-        "baddbmm",
-        "addbmm",
-        "matmul",
-        "linear",
-        "mv",
-        "addmv",
-        "dot",
-        "vdot",
-        "addr",
-        "outer",
-        "einsum",
-        "tensordot",
-        "bilinear",
-        "_trilinear",
-        "cdist",
-        "_cdist_forward",
-        "convolution",
-        "_convolution",
-        "convolution_overrideable",
-        "mkldnn_convolution",
-        "mkldnn_linear",
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "_conv_depthwise2d",
-        "thnn_conv2d",
-        "slow_conv3d",
-        "slow_conv_transpose2d",
-        "slow_conv_transpose3d",
-        "scaled_dot_product_attention",
-        "_scaled_dot_product_attention_math",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_efficient_attention",
-        "_native_multi_head_attention",
-        "_transformer_encoder_layer_fwd",
-        "lstm",
-        "gru",
-        "rnn_tanh",
-        "rnn_relu",
-        "lstm_cell",
-        "gru_cell",
-        "mkldnn_rnn_layer",
-        "quantized_lstm",
-        # fmt: on
-    )
-)
+# fmt: off
+_CONTRACTIONS = frozenset((
+    "mm", "addmm", "bmm", "baddbmm", "addbmm", "matmul", "linear", "mv", "addmv", "dot", "vdot", "addr", "outer",
+    "einsum", "tensordot", "bilinear", "_trilinear", "cdist", "_cdist_forward",
+    "convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution", "mkldnn_linear",
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "_conv_depthwise2d", "thnn_conv2d", "slow_conv3d", "slow_conv_transpose2d", "slow_conv_transpose3d",
+    "scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention",
+    "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
+    "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "mkldnn_rnn_layer", "quantized_lstm",
+))
+# fmt: on
 
 _state = threading.local()
 
