@@ -84,4 +84,6 @@ def merge_into_blocks(blocks: np.ndarray, rows: np.ndarray, samples: np.ndarray)
     count = len(blocks)
     for start in range(0, len(samples), count):
         members = samples[start : start + count] % count  # distinct, since the indices are consecutive
-        blocks[members] = merge(blocks[members], rows[start : start + count])
+        known, new = blocks[members], rows[start : start + count]
+        # most runs have one sample per block: nothing to merge with yet
+        blocks[members] = merge(known, new) if known[..., 0].any() else new

@@ -7,7 +7,7 @@ shared by all. Arms are computed side by side only to share work: each arm's num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import forward
 from simulator.instrument.interception import Handler
 from simulator.instrument.quantized import QuantizedModel
-from simulator.instrument.sites import SiteKey
+from simulator.instrument.sites import SiteKey, watching
 from simulator.models.registry import Model
 from simulator.provenance import run_config
 from simulator.record import ChannelRecord, SiteRecord
@@ -105,30 +105,20 @@ def run_arms(
     runs = [_ArmRun(arm, networks[id(arm.quantized)], sampler, samples, kinds) for arm in arms]
     noise = NoiseStream(seed, purpose)
     batches = range(0, samples, batch_size)
-    for done, first in enumerate(batches):
-        members = np.arange(first, min(first + batch_size, samples))
-        x = state.cast(noise.initial(members, model.sample_shape))
-        for arm_run in runs:
-            arm_run.x = x
-        for step, update in enumerate(sampler.updates):
-            outputs: dict[SiteKey, Tensor] = {}
-            timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-            output = forward(model.module, _keep(outputs), x.float(), timestep)
-            arithmetic = _Arithmetic(state, sampler.prediction_type, update)
-            x0, epsilon = arithmetic.predict(output, x)
-            z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
-            x_next = advance(state, update, x, x0, epsilon, z)
-            point = _Point(step, members, timestep, arithmetic, outputs, x, epsilon, x_next, z)
-            if INJECTED in kinds:
-                for network in networks.values():
-                    network.inject(point)
+    total = len(batches) * len(sampler.updates)
+    with watching(model.module):
+        for done, first in enumerate(batches):
+            members = np.arange(first, min(first + batch_size, samples))
+            for point in _full_precision(model, sampler, state, noise, members):
+                if INJECTED in kinds:
+                    for network in networks.values():
+                        network.inject(point)
+                for arm_run in runs:
+                    arm_run.step(point)
+                if progress is not None:
+                    progress(done * len(sampler.updates) + point.step + 1, total)
             for arm_run in runs:
-                arm_run.step(point)
-            x = x_next
-            if progress is not None:
-                progress(done * len(sampler.updates) + step + 1, len(batches) * len(sampler.updates))
-        for arm_run in runs:
-            arm_run.keep_final(x)
+                arm_run.keep_final(point.x_next)
     return tuple(arm_run.dataset(config) for arm_run, config in zip(runs, configs, strict=True))
 
 
@@ -144,16 +134,6 @@ def _check(arms: Sequence[Arm], samples: int, batch_size: int, kinds: tuple[str,
             "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"
         )
     return next(iter(models.values()))
-
-
-def _keep(outputs: dict[SiteKey, Tensor]) -> Handler:
-    """Handler that computes in float and keeps each site's output for this step."""
-
-    def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-        outputs[site] = contraction.float()
-        return outputs[site]
-
-    return handle
 
 
 @dataclass(frozen=True)
@@ -188,6 +168,33 @@ class _Point:
     z: Tensor | None
 
 
+def _full_precision(
+    model: Model, sampler: Sampler, state: State, noise: NoiseStream, members: np.ndarray
+) -> Iterator[_Point]:
+    """Walk the full-precision trajectory of one batch, step by step."""
+    x = state.cast(noise.initial(members, model.sample_shape))
+    for step, update in enumerate(sampler.updates):
+        outputs: dict[SiteKey, Tensor] = {}
+        timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
+        output = forward(model.module, _keep(outputs), x.float(), timestep)
+        arithmetic = _Arithmetic(state, sampler.prediction_type, update)
+        x0, epsilon = arithmetic.predict(output, x)
+        z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
+        x_next = advance(state, update, x, x0, epsilon, z)
+        yield _Point(step, members, timestep, arithmetic, outputs, x, epsilon, x_next, z)
+        x = x_next
+
+
+def _keep(outputs: dict[SiteKey, Tensor]) -> Handler:
+    """Handler that computes in float and keeps each site's output for this step."""
+
+    def handle(site: SiteKey, contraction: Contraction) -> Tensor:
+        outputs[site] = contraction.float()
+        return outputs[site]
+
+    return handle
+
+
 class _Network:
     """One quantized network under way; its injected pass serves all arms that use it."""
 
@@ -211,7 +218,8 @@ class _Network:
             assert record is not None
             record.add(point.step, point.members, site, point.outputs[site], output, clipped)
 
-        return self._quantized(x.float(), point.timestep, None if record is None else watch)
+        # full precision was audited on this very timestep; the quantized pass is held to the same sites
+        return self._quantized(x.float(), point.timestep, None if record is None else watch, audit=False)
 
     def new_record(self) -> SiteRecord | None:
         """An empty record of this network's sites, if they are recorded."""
@@ -239,6 +247,8 @@ class _ArmRun:
             self._epsilon[INJECTED].add(step, members, point.epsilon, correct(step, self._network.epsilon))
         if self._state is None:
             return
+        if step == 0:
+            self.x = point.x  # the shared initial noise
         output = self._network.forward(point, self.x, self._sites)
         epsilon = correct(step, point.arithmetic.predict(output, self.x)[1])
         self._epsilon[ACCUMULATED].add(step, members, point.epsilon, epsilon)

@@ -12,6 +12,7 @@ from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
 from simulator.calibration.observers import MinMaxObserver, Ranges
 from simulator.instrument.forward import forward
+from simulator.instrument.sites import watching
 from simulator.models.registry import Model
 
 PURPOSE = "calibrate"
@@ -50,7 +51,7 @@ def calibrate_ranges(
             progress(done, total)
         return output
 
-    with torch.no_grad():
+    with torch.no_grad(), watching(model.module):
         for first in batches:
             members = range(first, min(first + batch_size, samples))
             sample(denoise, sampler, NoiseStream(seed, PURPOSE), members, model.sample_shape)

@@ -45,16 +45,32 @@ class QuantizedModel:
         self._formats = {facts.key: self._activation_formats(facts) for facts in self.sites}
         self._weights: dict[SiteKey, tuple[tuple, PreparedWeight]] = {}
 
-    def __call__(self, x: Tensor, timestep: Tensor, watch: Watcher | None = None) -> Tensor:
-        """The network's output for float32 ``x``; ``watch`` sees each site's output."""
+    def __call__(self, x: Tensor, timestep: Tensor, watch: Watcher | None = None, *, audit: bool = True) -> Tensor:
+        """The network's output for float32 ``x``; ``watch`` sees each site's output.
+
+        Without ``audit`` only the sequence of sites is checked against the survey's (see ``forward``).
+
+        Raises:
+            BadInput: the sites differ from those of the survey.
+            UncoveredContraction: a contraction ran outside every site.
+        """
+        visited: list[SiteKey] = []
 
         def handle(site: SiteKey, contraction: Contraction) -> Tensor:
+            visited.append(site)
             output, clipped = self._emulate(site, contraction)
             if watch is not None:
                 watch(site, output, clipped)
             return output
 
-        return forward(self.model.module, handle, x, timestep)
+        output = forward(self.model.module, handle, x, timestep, audit=audit)
+        if tuple(visited) != tuple(self._facts):
+            raise BadInput(
+                "a model must run the same sites in every forward pass",
+                got=f"{len(visited)} sites, not the {len(self._facts)} of the first pass in their order",
+                fix="use a model without data-dependent structure",
+            )
+        return output
 
     def formats(self, site: SiteKey) -> Mapping[str, ScaledFormat]:
         """Format, scale and zero point of each run-time operand of a site, by role."""

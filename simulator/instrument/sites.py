@@ -24,12 +24,20 @@ class SiteKey:
         return f"{name}#{self.call}" if self.call else name
 
 
-class ModuleStack(threading.local):
+_watched = threading.local()
+
+
+class ModuleStack:
     """The path of the module whose forward is running, kept by forward hooks; names sites in call order."""
 
     def __init__(self) -> None:
         self._paths: list[str] = []
         self._calls: Counter[tuple[str, str]] = Counter()
+
+    def restart(self) -> None:
+        """Begin a forward pass."""
+        self._paths.clear()
+        self._calls.clear()
 
     @property
     def path(self) -> str:
@@ -42,26 +50,37 @@ class ModuleStack(threading.local):
         self._calls[self.path, operation] += 1
         return SiteKey(self.path, operation, call)
 
-    @contextmanager
-    def watching(self, module: nn.Module) -> Iterator[None]:
-        """Follow one forward pass of ``module`` through hooks, which are removed at the end."""
-        self._paths.clear()
-        self._calls.clear()
-        handles = []
-        for path, child in module.named_modules():
-            handles.append(child.register_forward_pre_hook(self._enter(path), prepend=True))
-            handles.append(child.register_forward_hook(self._leave, always_call=True))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def enter(self, path: str) -> Callable[[nn.Module, tuple], None]:
+        """A forward pre-hook of the module at ``path``; returns None, so that no argument is replaced."""
 
-    def _enter(self, path: str) -> Callable[[nn.Module, tuple], None]:
         def hook(module: nn.Module, args: tuple) -> None:
             self._paths.append(path)
 
         return hook
 
-    def _leave(self, module: nn.Module, args: tuple, output: object) -> None:
+    def leave(self, module: nn.Module, args: tuple, output: object) -> None:
+        """Forward hook of every module."""
         self._paths.pop()
+
+
+@contextmanager
+def watching(module: nn.Module) -> Iterator[ModuleStack]:
+    """Follow ``module`` through hooks, which are removed at the end; inside another such block, that one's stack.
+
+    Hooks cost as much to install as a small forward pass does to run, so a loop of passes opens one block around all.
+    """
+    stacks: dict[int, ModuleStack] = _watched.__dict__.setdefault("stacks", {})
+    if id(module) in stacks:
+        yield stacks[id(module)]
+        return
+    stack = stacks[id(module)] = ModuleStack()
+    handles = []
+    for path, child in module.named_modules():
+        handles.append(child.register_forward_pre_hook(stack.enter(path), prepend=True))
+        handles.append(child.register_forward_hook(stack.leave, always_call=True))
+    try:
+        yield stack
+    finally:
+        del stacks[id(module)]
+        for handle in handles:
+            handle.remove()
