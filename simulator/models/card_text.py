@@ -1,0 +1,122 @@
+"""The model card as Markdown: the figures of ``card.py`` laid out, and the few facts that are not numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.models.registry import Model
+
+_INTRO = """\
+# {model}
+
+A UNet with one self-attention that predicts the noise in 8x8 grey images of handwritten digits. It exists to be
+quantized: small enough to sample thousands of images in seconds on one core, trained well enough that the noise of a
+quantizer, not of the network, is what one sees.
+
+- {parameters:,} parameters, {macs:,} multiply-accumulates per sample and step, float32, `sha256 {digest}`
+- epsilon prediction, samples (1, 8, 8) on [-1, 1], schedule {schedule}
+- data: the digits bundled with scikit-learn (UCI Optical Recognition of Handwritten Digits, CC BY 4.0), {train} images
+  to train, {held_out} held out for evaluation and for choosing the recipe and when to stop (so the held-out loss is
+  slightly optimistic), split stratified by label and recorded; writers are not kept apart
+- not a model of anything but these digits, and no measure of quality of larger models
+
+Every number in this file is computed by `python -m simulator.models.card`.
+"""
+
+
+def card_text(model: Model, figures: dict[str, Any]) -> str:
+    """Lay the figures out."""
+    schedule = model.schedule
+    intro = _INTRO.format(
+        model=figures["model"],
+        parameters=figures["parameters"],
+        macs=figures["macs_per_sample"],
+        digest=figures["weights_sha256"],
+        schedule=f"{schedule.beta_schedule} from {schedule.beta_start:g} to {schedule.beta_end:g}, "
+        f"{schedule.num_train_timesteps} timesteps",
+        train=figures["real"]["train"],
+        held_out=figures["real"]["held_out"],
+    )
+    parts = [intro, _training(figures["training"]), _losses(figures["denoising"])]
+    return "\n".join([*parts, _distances(figures), _nearest(figures), _levels(figures)])
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _training(facts: dict[str, Any]) -> str:
+    recipe = facts["recipe"]
+    return (
+        "## Training\n\n"
+        f"AdamW, peak learning rate {recipe['learning_rate']:g} with cosine decay over {recipe['steps']} steps of "
+        f"{recipe['batch_size']} images, weight decay {recipe['weight_decay']:g}, dropout "
+        f"{recipe['network']['dropout']:g},\ntimesteps stratified with power {recipe['timestep_power']:g}, weights "
+        f"averaged with decay {recipe['ema_decay']:g}, seed {recipe['seed']}. Stopped after {facts['steps_run']} "
+        f"steps;\nthe average of step {facts['best_step']} has the lowest held-out loss "
+        f"({facts['held_out_loss']:.4f}) and is what is shipped.\nTook {facts['seconds'] / 60:.0f} minutes on "
+        f"{facts['threads']} thread with torch {facts['torch']}.\n"
+    )
+
+
+def _losses(figures: dict[str, Any]) -> str:
+    bins = figures["bins"]
+    rows = [
+        [f"{1000 * b // bins} to {1000 * (b + 1) // bins - 1}"]
+        + [f"{figures[part]['by_bin'][b]:.4f}" for part in ("train", "held_out")]
+        for b in range(bins)
+    ]
+    mean = [f"{figures[p]['mean']:.4f} ± {figures[p]['standard_error']:.4f}" for p in ("train", "held_out")]
+    table = _table(["timesteps", "train", "held out"], [*rows, ["all (± standard error over images)", *mean]])
+    return "## Denoising loss\n\nMean squared error of epsilon per pixel, fixed noises and timesteps.\n\n" + table
+
+
+def _distances(figures: dict[str, Any]) -> str:
+    def row(label: str, found: dict[str, Any]) -> list[str]:
+        cells = [f"{found[kind]['mean']:.4f} ± {found[kind]['sd']:.4f}" for kind in ("frechet", "energy")]
+        return [label, str(found["size"]), *cells]
+
+    samples = figures["samples"]
+    rows = [row("train to held out (floor)", figures["real"]["distances"])]
+    for steps, found in samples["by_steps"].items():
+        rows.append(row(f"{steps} steps to held out", found["to_held_out"]))
+        rows.append(row(f"{steps} steps to train", found["to_train"]))
+    return (
+        "## Distances of samples to data\n\n"
+        f"{samples['count']} samples per row ({samples['sampler']}, x0 not clipped, seed {samples['seed']}). Pixels on "
+        "[0, 1]; squared Frechet distance\nof fitted Gaussians (biased upwards, by as much as in the floor) and "
+        "unbiased energy distance, between random subsets of\nequal size: mean ± standard deviation over subsets. A "
+        "stratified split puts its parts nearer to each other than\nindependent draws, hence an energy floor "
+        "below 0.\n\n"
+    ) + _table(["pair", "images each", "Frechet", "energy"], rows)
+
+
+def _nearest(figures: dict[str, Any]) -> str:
+    def row(label: str, found: dict[str, float]) -> list[str]:
+        return [label, *[f"{value:.2f}" for value in found.values()]]
+
+    real = figures["real"]["nearest_train"]["held_out"]
+    rows = [row("held-out images", real)]
+    closer = []
+    for steps, found in figures["samples"]["by_steps"].items():
+        rows.append(row(f"samples, {steps} steps", found["nearest_train"]))
+        closer.append(f"{100 * found['closer_than_any_held_out']:.1f} % ({steps} steps)")
+    return (
+        "## Nearest training image\n\n"
+        "Euclidean distance to the nearest training image, pixels on [0, 1]. Copies would show as small quantiles far\n"
+        "below those of held-out images. Samples nearer to a training image than every held-out image is:\n"
+        f"{', '.join(closer)}.\n\n"
+    ) + _table(["quantile", *[f"{100 * float(q):g} %" for q in real]], rows)
+
+
+def _levels(figures: dict[str, Any]) -> str:
+    def row(label: str, found: dict[str, float]) -> list[str]:
+        return [label, *[f"{100 * found[kind]:.1f} %" for kind in ("background", "faint")]]
+
+    rows = [row(part.replace("_", " "), found) for part, found in figures["real"]["levels"].items()]
+    rows += [row(f"samples, {s} steps", found["levels"]) for s, found in figures["samples"]["by_steps"].items()]
+    return (
+        "## Background\n\nShares of pixels that round to level 0 and to levels 1 or 2 of 16; speckle would raise the "
+        "second.\n\n"
+    ) + _table(["images", "background", "faint grey"], rows)

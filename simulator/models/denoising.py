@@ -1,0 +1,59 @@
+"""The denoising loss: mean squared error of the predicted noise, on noises and timesteps that are fixed by a seed.
+
+Two networks, or one network at two moments of its training, are compared on the same draws, so that the difference
+is that of the networks. Source: L_simple of Ho et al. 2020 (arXiv:2006.11239), equation 14.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+def generator(*key: int) -> np.random.Generator:
+    """A counter-based generator for the given integers; equal keys give equal numbers, whatever was drawn before."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def stratified(count: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """``count`` uniform numbers in [0, 1), one in each of ``count`` equal strata, in random order."""
+    return (random.permutation(count) + random.random(count)) / count
+
+
+def diffuse(images: Tensor, noise: Tensor, timestep: Tensor, alphas_cumprod: NDArray[np.floating[Any]]) -> Tensor:
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise; the coefficients are taken in float64, then rounded."""
+    abar = torch.tensor(alphas_cumprod, dtype=torch.float64)[timestep][:, None, None, None]
+    return abar.sqrt().float() * images + (1.0 - abar).sqrt().float() * noise
+
+
+@torch.no_grad()
+def denoising_losses(
+    module: nn.Module,
+    images: NDArray[np.float32],
+    alphas_cumprod: NDArray[np.floating[Any]],
+    *,
+    bins: int,
+    seed: int,
+    batch_size: int = 512,
+) -> NDArray[np.float64]:
+    """Loss of every image in every timestep bin: (bins, N), mean over pixels, epsilon's own scale (noise has 1).
+
+    Bin b covers the b-th of ``bins`` equal ranges of timesteps; within it the N images take stratified timesteps.
+    ``module`` is used in its present mode: call ``eval()`` first.
+    """
+    total, count = len(alphas_cumprod), len(images)
+    losses = np.empty((bins, count))
+    for b in range(bins):
+        random = generator(seed, b)
+        timestep = torch.from_numpy(((b + stratified(count, random)) / bins * total).astype(np.int64))
+        noise = torch.from_numpy(random.standard_normal(images.shape, dtype=np.float32))
+        x_t = diffuse(torch.from_numpy(images), noise, timestep, alphas_cumprod)
+        for start in range(0, count, batch_size):
+            part = slice(start, start + batch_size)
+            error = module(x_t[part], timestep[part]) - noise[part]
+            losses[b, part] = error.double().square().mean(dim=(1, 2, 3)).numpy()
+    return losses

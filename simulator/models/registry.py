@@ -1,0 +1,145 @@
+"""Shipped models by name: a manifest (JSON) and a weights file (safetensors), checked before anything is trusted.
+
+``digits-unet`` means the newest version in the folder, ``digits-unet@1`` exactly that one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from samplers.errors import BadInput
+from samplers.schedule import NoiseSchedule
+from simulator.models.checkpoint import write_bytes
+from simulator.models.unet import UNet, UNetConfig
+
+WEIGHTS = Path(__file__).parent / "weights"
+_FILE = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*)@(?P<version>[1-9][0-9]*)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A noise predictor and what is needed to sample with it.
+
+    ``module`` is in eval mode and no parameter requires a gradient. ``sample_shape`` is (channels, height, width) of
+    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file.
+    """
+
+    name: str
+    version: int
+    module: nn.Module
+    schedule: NoiseSchedule
+    sample_shape: tuple[int, ...]
+    prediction_type: str
+    weights_digest: str
+
+
+def available(weights: Path | None = None) -> dict[str, list[int]]:
+    """Names of the models in the folder, each with its versions in ascending order."""
+    found: dict[str, list[int]] = {}
+    for path in sorted((weights or WEIGHTS).glob("*.safetensors")):
+        if match := _FILE.fullmatch(path.name):
+            found.setdefault(match["name"], []).append(int(match["version"]))
+    return {name: sorted(versions) for name, versions in found.items()}
+
+
+def load(name: str, *, weights: str | Path | None = None) -> Model:
+    """Load a model.
+
+    Args:
+        name: ``"digits-unet"`` for the newest version, ``"digits-unet@1"`` for one.
+        weights: folder with manifests and weights files; the package's own if None.
+
+    Raises:
+        BadInput: no such model, or its files are unreadable or not those that the manifest records.
+    """
+    folder = WEIGHTS if weights is None else Path(weights)
+    stem, version = _resolve(name, folder)
+    path = folder / f"{stem}@{version}.safetensors"
+    manifest = read_manifest(folder / f"{stem}@{version}.json")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != manifest["weights"]["sha256"]:
+        raise BadInput(
+            f"weights must have the recorded sha256 {manifest['weights']['sha256'][:16]}...",
+            got=f"{digest[:16]}... in {path} ({len(content)} of {manifest['weights']['bytes']} bytes)",
+            fix="the file is truncated or changed: reinstall qnoise, or train the model again",
+        )
+    # The digest matches, so what follows can fail only for a manifest that was edited or comes from other code.
+    try:
+        with torch.device("meta"):  # no initial weights: they would cost time and move torch's global generator
+            module = UNet(UNetConfig(**manifest["config"]))
+        module.load_state_dict(safetensors.torch.load(content), assign=True)
+        schedule = NoiseSchedule(**manifest["schedule"])
+        sample_shape = tuple(int(size) for size in manifest["sample_shape"])
+        prediction_type = str(manifest["prediction_type"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            "the manifest must describe the weights it comes with",
+            got=f"{stem}@{version}.json ({str(error).splitlines()[0]})",
+            fix="reinstall qnoise, or use the version of qnoise that wrote these files",
+        ) from error
+    module.eval().requires_grad_(False)
+    return Model(stem, version, module, schedule, sample_shape, prediction_type, digest)
+
+
+def save(
+    folder: Path,
+    name: str,
+    version: int,
+    module: UNet,
+    schedule: NoiseSchedule,
+    training: dict[str, Any],
+    *,
+    sample_shape: tuple[int, ...],
+) -> None:
+    """Write weights (float32) and manifest in the form that :func:`load` reads; ``training`` is kept as given."""
+    state = {key: value.detach().float().contiguous() for key, value in module.state_dict().items()}
+    content = safetensors.torch.save(state)
+    write_bytes(folder / f"{name}@{version}.safetensors", content)
+    manifest = {
+        "name": name,
+        "version": version,
+        "architecture": "simulator.models.unet.UNet",
+        "config": dataclasses.asdict(module.config) | {"dropout": 0.0},
+        "sample_shape": list(sample_shape),
+        "prediction_type": "epsilon",
+        "schedule": schedule.config(),
+        "weights": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "dtype": "float32"},
+        "training": training,
+    }
+    write_bytes(folder / f"{name}@{version}.json", (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest; what it must hold for the weights to be checked is checked here."""
+    try:
+        manifest = json.loads(path.read_text())
+        str(manifest["weights"]["sha256"]), int(manifest["weights"]["bytes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            "every weights file needs a readable manifest beside it",
+            got=f"{path} ({error})",
+            fix="reinstall qnoise, or copy the .json file that was written with the weights",
+        ) from error
+    return manifest
+
+
+def _resolve(name: str, folder: Path) -> tuple[str, int]:
+    """Split ``name[@version]`` and check it against what the folder holds."""
+    stem, _, version = name.partition("@")
+    known = available(folder)
+    exact = int(version) if version.isascii() and version.isdigit() else None
+    if stem not in known or (version and exact not in known[stem]) or name.endswith("@"):
+        listing = ", ".join(f"{n}@{v}" for n, versions in known.items() for v in versions) or f"none in {folder}"
+        raise BadInput("the model must be one that exists", got=repr(name), fix=f"available: {listing}")
+    return stem, exact if exact is not None else known[stem][-1]

@@ -1,0 +1,140 @@
+"""The state of a training run: every draw is a function of (seed, step), so it is the step number and the tensors."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samplers.errors import BadInput
+from simulator.models.checkpoint import read_tensors, write_tensors
+from simulator.models.denoising import denoising_losses, diffuse, generator, stratified
+from simulator.models.recipe import Recipe
+from simulator.models.unet import UNet
+
+# Uses of randomness, so that no two of them share a stream.
+_ORDER, _STEP, _EVALUATE = 1, 2, 3
+HELD_OUT_BINS = 8
+
+
+class State:
+    """The network, its average, the optimizer and the best average so far: all that a checkpoint holds."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.module = UNet(recipe.network)
+        self.parameters = dict(self.module.named_parameters())
+        decayed = [p for p in self.parameters.values() if p.ndim > 1]
+        plain = [p for p in self.parameters.values() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=0.0,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        self.average = {key: value.detach().clone() for key, value in self.parameters.items()}
+        self.best_average = {key: value.clone() for key, value in self.average.items()}
+        self.step, self.best_step, self.best_loss, self.seconds = 0, 0, math.inf, 0.0
+        self.history: list[list[float]] = []
+
+    @property
+    def stale(self) -> bool:
+        """Whether the held-out loss has stopped falling."""
+        return self.step >= self.best_step + self.recipe.patience * self.recipe.evaluate_every
+
+    def best(self) -> UNet:
+        """A network with the best average so far, in eval mode."""
+        return self._with(self.best_average)
+
+    def advance(self, images: NDArray[np.float32], abar: NDArray[np.floating[Any]]) -> None:
+        """One optimizer step; which images, noises, timesteps and dropouts depends on (seed, step) alone."""
+        recipe, step = self.recipe, self.step
+        random = generator(recipe.seed, _STEP, step)
+        x0 = torch.from_numpy(images[_batch(len(images), recipe, step)])
+        u = stratified(recipe.batch_size, random) ** recipe.timestep_power
+        timestep = torch.from_numpy((u * len(abar)).astype(np.int64))
+        noise = torch.from_numpy(random.standard_normal(x0.shape, dtype=np.float32))
+        for group in self.optimizer.param_groups:
+            group["lr"] = _learning_rate(recipe, step)
+        self.module.train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(random.integers(2**62)))
+            loss = (self.module(diffuse(x0, noise, timestep, abar), timestep) - noise).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        keep = min(recipe.ema_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1.0 - keep)
+
+    def evaluate(self, held_out: NDArray[np.float32], abar: NDArray[np.floating[Any]]) -> None:
+        """Measure the average on the fixed held-out set and keep it if it is the best so far."""
+        module = self._with(self.average)
+        losses = denoising_losses(module, held_out, abar, bins=HELD_OUT_BINS, seed=self.recipe.seed + _EVALUATE)
+        loss = float(losses.mean())
+        if not math.isfinite(loss):
+            raise BadInput("the held-out loss must stay finite", got=f"{loss} at step {self.step}", fix="learn slower")
+        self.history.append([self.step, loss])
+        if loss < self.best_loss:
+            self.best_loss, self.best_step = loss, self.step
+            self.best_average = {key: value.clone() for key, value in self.average.items()}
+
+    def write(self, path: Path) -> None:
+        """Write the whole state."""
+        moments = {key: self.optimizer.state[p] for key, p in self.parameters.items() if p in self.optimizer.state}
+        groups: dict[str, dict[str, Tensor]] = {
+            "model": {key: p.detach() for key, p in self.parameters.items()},
+            "average": self.average,
+            "best": self.best_average,
+        }
+        for part in ("exp_avg", "exp_avg_sq", "step"):
+            groups[part] = {key: moment[part] for key, moment in moments.items()}
+        facts = {name: getattr(self, name) for name in ("step", "best_step", "best_loss", "seconds", "history")}
+        write_tensors(path, groups, facts | {"recipe": self.recipe.digest})
+
+    def read(self, path: Path) -> None:
+        """Take over the state that :meth:`write` left."""
+        groups, facts = read_tensors(path)
+        if facts.get("recipe") != self.recipe.digest:
+            raise BadInput(
+                "a checkpoint continues only the recipe and steps that wrote it",
+                got=f"{path} of another recipe",
+                fix="choose another output folder, or train with resume=False",
+            )
+        self.module.load_state_dict(groups["model"])
+        self.average, self.best_average = groups["average"], groups["best"]
+        # safetensors sorts its keys: bring them back to the parameters' order, which the average's update zips with.
+        self.average = {key: self.average[key] for key in self.parameters}
+        for key, parameter in self.parameters.items():
+            if "step" in groups:
+                self.optimizer.state[parameter] = {p: groups[p][key] for p in ("step", "exp_avg", "exp_avg_sq")}
+        for name in ("step", "best_step", "best_loss", "seconds", "history"):
+            setattr(self, name, facts[name])
+
+    def _with(self, weights: dict[str, Tensor]) -> UNet:
+        with torch.device("meta"):
+            module = UNet(self.recipe.network)
+        module.load_state_dict(weights, assign=True)
+        return module.eval()
+
+
+def _batch(count: int, recipe: Recipe, step: int) -> NDArray[np.int64]:
+    """Indices of the images of a step: consecutive places in the sequence of all epochs' permutations."""
+    places = np.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+    orders = {int(e): generator(recipe.seed, _ORDER, int(e)).permutation(count) for e in np.unique(places // count)}
+    return np.array([orders[int(place // count)][place % count] for place in places])
+
+
+def _learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then half a cosine down to 0 at the last step."""
+    warm = min(1.0, (step + 1) / recipe.warmup_steps)
+    return recipe.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))

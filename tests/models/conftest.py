@@ -1,0 +1,14 @@
+"""One torch thread for these tests: the shipped figures were made with one, and small networks gain nothing by more."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
