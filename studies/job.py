@@ -82,7 +82,7 @@ class Job:
     samples: int = 64
     seed: int = 0
     calibration_samples: int = 256
-    batch_size: int = 64
+    batch_size: int = 256
     threads: int = 1
 
     def __post_init__(self) -> None:
