@@ -1,7 +1,7 @@
-"""Wall time of the shipped model in exact integers, divided by the same torch model's float forward pass.
+"""Wall time of the quantized run, divided by the same torch model's own float forward passes.
 
-Rounds are interleaved in one process and the ratio of the medians is printed, with the CPU's name: the ratio depends on
-how well torch's float32 does there. Compile time is excluded.
+Each form samples a batch by a few DDIM steps. Rounds are interleaved in one process and the ratio of the medians is
+printed, with the CPU's name: the ratio depends on how well torch's float32 does there. Compile time is excluded.
 
     python benchmarks/quantized_forward.py [--batch 64] [--threads 2] [--tiny]
 """
@@ -11,15 +11,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 import simulator
-from samplers import DDIM
+from samplers import DDIM, NoiseStream, sample
 from simulator.arithmetic.kernels import tile
 from simulator.instrument.forward import forward
 from simulator.provenance import environment
 from simulator.threads import set_threads
+
+STEPS = 5
 
 
 def main() -> None:
@@ -32,18 +36,26 @@ def main() -> None:
     model = simulator.load("digits-unet")
     model.module.to(memory_format=torch.channels_last)
     ranges = simulator.calibrate_ranges(model, DDIM(model.schedule, 4), samples=16)
-    x, timestep = torch.randn(options.batch, *model.sample_shape), torch.full((options.batch,), 500)
     networks = {
         name: simulator.QuantizedModel(model, simulator.Scheme.parse(name), ranges) for name in ("w8a8", "w4a4")
     }
-    plain = torch.no_grad()(model.module)
+    sampler, members, noise = DDIM(model.schedule, STEPS), range(options.batch), NoiseStream(0, "benchmark")
+
+    def run(denoiser: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+        return lambda: sample(denoiser, sampler, noise, members, model.sample_shape)
+
+    def paired() -> object:
+        arm = simulator.Arm(networks["w8a8"])
+        return simulator.run(arm, sampler, samples=options.batch, batch_size=options.batch, purpose="benchmark")
+
     forms = {
-        "float": lambda: plain(x, timestep),
-        "float, intercepted": lambda: forward(model.module, lambda site, op: op.float(), x, timestep),
-        **{name: lambda network=network: network(x, timestep) for name, network in networks.items()},
+        "float": run(model.module),
+        "float, intercepted and audited": run(lambda x, t: forward(model.module, lambda site, op: op.float(), x, t)),
+        **{f"{name} in exact integers": run(network) for name, network in networks.items()},
+        "paired run: float, 2 x w8a8, moments": paired,
     }
     seconds: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(2 if options.tiny else 60):
+    for _ in range(2 if options.tiny else 20):
         for name, form in forms.items():
             started = time.perf_counter()
             form()
@@ -51,7 +63,7 @@ def main() -> None:
     medians = {name: statistics.median(times[len(times) // 4 :]) for name, times in seconds.items()}
     print(f"cpu {environment()['cpu']}, tile {tile.PATH}, batch {options.batch}, threads {options.threads}")
     for name, median in medians.items():
-        print(f"{name:20s} {median / medians['float']:.2f} of the float forward pass")
+        print(f"{name:38s} {median / medians['float']:.2f} x {STEPS} float forward passes")
 
 
 if __name__ == "__main__":

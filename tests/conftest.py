@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ def fresh_python() -> Fresh:
 
     def run(code: str, *, timeout: float = 240, **variables: str | None) -> subprocess.CompletedProcess:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        changes = {"PYTHONPATH": path, **variables}
+        changes = {"PYTHONPATH": path, "NUMBA_NUM_THREADS": "1", **variables}
         environment = {**os.environ, **{k: v for k, v in changes.items() if v is not None}}
         for name in (name for name, value in changes.items() if value is None):
             environment.pop(name, None)
@@ -39,6 +39,17 @@ def fresh_python() -> Fresh:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """One thread for torch and the kernels: float bits are stated, and tiny loops do not wait for other processes."""
+    from simulator.threads import get_threads, set_threads
+
+    before = get_threads()
+    set_threads(1)
+    yield
+    set_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -65,8 +65,9 @@ def test_pickle__is_imported_nowhere() -> None:
 @pytest.mark.parametrize("package", ORDER)
 def test_packages__import_nothing_heavy_until_used(package: str) -> None:
     script = (
-        f"import sys, {package}; heavy = {{'numpy', 'torch', 'numba', 'xarray', 'scipy', 'matplotlib'}} & set(sys.modules);"
-        " assert not heavy, heavy"
+        f"import sys, {package}\n"
+        "heavy = {'numpy', 'torch', 'numba', 'xarray', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

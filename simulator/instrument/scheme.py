@@ -3,7 +3,8 @@
 ``wXaY`` means: weights X bits, symmetric, narrow range, one scale per output channel; activations Y bits, unsigned,
 asymmetric, one static scale per tensor from the minimum and maximum over all steps of a calibration run; both inputs
 of QK^T and P.V at Y bits; softmax outputs Y bits, unsigned, scale 1/(2^Y - 1); the first layer (it reads the sample)
-and the last at 8 bits; every contraction in integers. ``wXgNaY`` shares weight scales over N input channels instead.
+and the last at 8 bits; every contraction in integers. ``wXgNaY`` shares weight scales over N input channels instead;
+the suffix ``-half-away`` rounds ties away from zero instead of to even.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EDGE_BITS = 8
 PROBABILITY = "probability"
 """Role of a softmax output: its range is known, so it is never calibrated."""
 
-_PATTERN = re.compile(r"w(\d+)(?:g(\d+))?a(\d+)")
+_PATTERN = re.compile(r"w(\d+)(?:g(\d+))?a(\d+)(-half-away)?")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Scheme:
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
-        """Read ``wXaY`` or ``wXgNaY``, e.g. ``w4a8``, ``w4g32a8``.
+        """Read ``wXaY`` or ``wXgNaY``, e.g. ``w4a8``, ``w4g32a8``; ``str`` of the result reads back as the same.
 
         Raises:
             BadInput: another form, or bits out of range.
@@ -61,12 +62,13 @@ class Scheme:
             raise BadInput(
                 "a scheme must read wXaY or wXgNaY", got=repr(text), fix="write for instance w8a8 or w4g32a8"
             )
-        weight, group, activation = match.groups()
-        return cls(int(weight), int(activation), int(group) if group else None)
+        weight, group, activation, away = match.groups()
+        rounding = Rounding.HALF_AWAY if away else Rounding.HALF_EVEN
+        return cls(int(weight), int(activation), int(group) if group else None, rounding)
 
     def __str__(self) -> str:
         group = f"g{self.group_size}" if self.group_size else ""
-        rounding = "" if self.rounding is Rounding.HALF_EVEN else f"-{self.rounding.name.lower()}"
+        rounding = "-half-away" if self.rounding is Rounding.HALF_AWAY else ""
         return f"w{self.weight_bits}{group}a{self.activation_bits}{rounding}"
 
     def weight_spec(self, *, edge: bool) -> QuantSpec:

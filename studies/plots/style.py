@@ -46,4 +46,5 @@ def paper() -> Iterator[None]:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure with nothing of the clock in it: the same bytes for the same matplotlib."""
     metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {"Software": None}}[path.suffix]
-    figure.savefig(path, dpi=200, metadata=metadata)
+    with paper():  # font embedding and the salt of SVG's ids take effect on saving
+        figure.savefig(path, dpi=200, metadata=metadata)

@@ -58,6 +58,24 @@ def test_run__unwritable_results_folder_is_exit_code_2(
     assert "must be writable" in capsys.readouterr().err
 
 
+def test_run__truncated_weights_are_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    import shutil
+
+    from simulator.models import registry
+
+    shutil.copytree(registry.WEIGHTS, tmp_path / "weights")
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path / "weights")
+    file = tmp_path / "weights" / "digits-unet@1.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert qnoise(monkeypatch, *SMALL, "--model", "digits-unet@1", "--out", str(tmp_path / "results")) == 2
+    error = capsys.readouterr().err
+    assert "truncated" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
 def test_run__two_runs_give_identical_files_and_a_third_finds_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
