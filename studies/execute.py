@@ -49,18 +49,21 @@ def plan(job: Job, model: Model) -> Plan:
     return Plan(job, model, schemes, {part: part.build(model, job.num_inference_steps) for part in job.parts})
 
 
-def execute(plan: Plan, report: Report) -> Iterator[tuple[Part, tuple[xr.Dataset, ...]]]:
+def execute(
+    plan: Plan, report: Report, kernels_ready: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Part, tuple[xr.Dataset, ...]]]:
     """Yield each part with its datasets: every scheme without a correction and with PTQD, in that order.
 
     Ranges and PTQD's statistics come from samples of the "calibrate" stream, results from the "evaluate" stream. The
-    module is laid out channels-last, which is the engine's layout and torch's faster one.
+    module is laid out channels-last, which is the engine's layout and torch's faster one. ``kernels_ready`` is called
+    before the first integer operation: float work comes first, so that compilation can go on beside it.
     """
     plan.model.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     for part in plan.job.parts:
-        yield part, _execute_part(plan, part, report)
+        yield part, _execute_part(plan, part, report, kernels_ready)
 
 
-def _execute_part(plan: Plan, part: Part, report: Report) -> tuple[xr.Dataset, ...]:
+def _execute_part(plan: Plan, part: Part, report: Report, kernels_ready: Callable[[], None]) -> tuple[xr.Dataset, ...]:
     job, sampler = plan.job, plan.samplers[part]
     common: dict[str, Any] = {"seed": job.seed, "batch_size": job.batch_size}
 
@@ -69,6 +72,7 @@ def _execute_part(plan: Plan, part: Part, report: Report) -> tuple[xr.Dataset, .
 
     fit_set: dict[str, Any] = {"samples": job.calibration_samples, **common}
     ranges = calibrate_ranges(plan.model, sampler, progress=progress("calibrating ranges"), **fit_set)
+    kernels_ready()
     networks = [QuantizedModel(plan.model, plan.schemes[text], ranges) for text in part.schemes]
     fits = run_arms(
         [Arm(network) for network in networks],

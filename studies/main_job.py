@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any
 
 from studies.job import DEFAULT_SCHEMES, Job, Part, default_parts
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def job_from_options(
@@ -45,8 +47,20 @@ def run_main_job(*, out: Path, as_json: bool, **options: Any) -> None:
     """Run the job, or find it done; leave datasets, figures and a summary, and print the tables."""
     started = time.time()
     job = job_from_options(**options)
+    from simulator.arithmetic.compilation import compiling
+
+    with compiling() as kernels_ready:  # a cold cache fills while torch loads and float work runs
+        runs, folder, reused = _find_or_compute(job, out, kernels_ready, started)
+    _show(runs, folder, reused, as_json)
+
+
+def _find_or_compute(
+    job: Job, out: Path, kernels_ready: Callable[[], None], started: float
+) -> tuple[list[xr.Dataset], Path, bool]:
+    """The job's runs, their folder, and whether it was there already."""
     from simulator.models.registry import load
     from simulator.threads import set_threads
+    from studies.console import progress
     from studies.execute import execute, plan
     from studies.results import folder_for, load_runs, publishing, require_writable, run_file, write_json
     from studies.store import dataset_bytes, write
@@ -56,23 +70,19 @@ def run_main_job(*, out: Path, as_json: bool, **options: Any) -> None:
     checked = plan(job, model)
     require_writable(out)
     folder = folder_for(out, model.name, job.key(model))
-    reused = folder.exists()
-    if reused:
-        runs = load_runs(folder)
-    else:
-        from studies.console import progress
-
-        with progress() as report:
-            parts = [(part.title, datasets) for part, datasets in execute(checked, report)]
-        runs = [dataset for _, datasets in parts for dataset in datasets]
-        with publishing(folder) as temporary:
-            for dataset in runs:
-                write(temporary / run_file(dataset), dataset_bytes(dataset))
-            _draw(parts, temporary)
-            names = [run_file(dataset) for dataset in runs]
-            write_json(temporary / "job.json", {"config": job.config(model), "runs": names})
-            write_json(temporary / "log.json", {"seconds": round(time.time() - started, 3), "started": started})
-    _show(runs, folder, reused, as_json)
+    if folder.exists():
+        return load_runs(folder), folder, True
+    with progress() as report:
+        parts = [(part.title, datasets) for part, datasets in execute(checked, report, kernels_ready)]
+    runs = [dataset for _, datasets in parts for dataset in datasets]
+    with publishing(folder) as temporary:
+        for dataset in runs:
+            write(temporary / run_file(dataset), dataset_bytes(dataset))
+        _draw(parts, temporary)
+        names = [run_file(dataset) for dataset in runs]
+        write_json(temporary / "job.json", {"config": job.config(model), "runs": names})
+        write_json(temporary / "log.json", {"seconds": round(time.time() - started, 3), "started": started})
+    return runs, folder, False
 
 
 def _draw(parts: list[tuple[str, tuple[xr.Dataset, ...]]], folder: Path) -> None:

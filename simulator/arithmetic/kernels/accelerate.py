@@ -47,7 +47,7 @@ if not PARALLEL:
     )
 
 
-def _cache_folder() -> str | None:
+def _find_cache_folder() -> Path | None:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256()
     for part in (*(path.read_bytes() for path in sources), numba.__version__.encode(), str(PARALLEL).encode()):
@@ -60,16 +60,21 @@ def _cache_folder() -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return str(folder) if os.access(folder, os.W_OK) else None
+    return folder if os.access(folder, os.W_OK) else None
 
 
-_CACHE = _cache_folder()
+_CACHE = _find_cache_folder()
+
+
+def cache_folder() -> Path | None:
+    """Folder of this process's compiled kernels, None where nothing can be written."""
+    return _CACHE
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     # numba reads CACHE_DIR when a function is decorated; the host program's own choice is put back at once
     host_choice = config.CACHE_DIR
-    config.CACHE_DIR = _CACHE or ""
+    config.CACHE_DIR = str(_CACHE or "")
     try:
         return numba.njit(cache=_CACHE is not None, error_model="numpy", nogil=True, **options)(function)
     finally:
