@@ -87,9 +87,10 @@ def run_arms(
         One dataset per arm; ``simulator.variables`` defines each variable.
 
     Raises:
-        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a correction fitted for another use.
+        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a sampler of another prediction_type,
+            a correction fitted for another use.
     """
-    model = _check(arms, samples, batch_size, kinds)
+    model = _check(arms, sampler, samples, batch_size, kinds)
     settings = {
         "sampler": sampler.config(),
         "state": type(state).__name__,
@@ -97,6 +98,8 @@ def run_arms(
         "seed": seed,
         "purpose": purpose,
         "batch_size": batch_size,
+        "kinds": list(kinds),
+        "sites": sites,
     }
     configs = [run_config(arm.quantized, arm.correction, **settings) for arm in arms]
     for arm, config in zip(arms, configs, strict=True):
@@ -122,7 +125,7 @@ def run_arms(
     return tuple(arm_run.dataset(config) for arm_run, config in zip(runs, configs, strict=True))
 
 
-def _check(arms: Sequence[Arm], samples: int, batch_size: int, kinds: tuple[str, ...]) -> Model:
+def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int, kinds: tuple[str, ...]) -> Model:
     for name, value in (("samples", samples), ("batch_size", batch_size)):
         if value < 1:
             raise BadInput(f"{name} must be at least 1", got=value, fix="ask for one or more")
@@ -133,7 +136,14 @@ def _check(arms: Sequence[Arm], samples: int, batch_size: int, kinds: tuple[str,
         raise BadInput(
             "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"
         )
-    return next(iter(models.values()))
+    model = next(iter(models.values()))
+    if sampler.prediction_type != model.prediction_type:
+        raise BadInput(
+            f"the sampler's prediction_type must be the model's, {model.prediction_type!r}",
+            got=repr(sampler.prediction_type),
+            fix="build the sampler with the model's",
+        )
+    return model
 
 
 @dataclass(frozen=True)
@@ -250,9 +260,11 @@ class _ArmRun:
         if step == 0:
             self.x = point.x  # the shared initial noise
         output = self._network.forward(point, self.x, self._sites)
-        epsilon = correct(step, point.arithmetic.predict(output, self.x)[1])
+        x0, predicted = point.arithmetic.predict(output, self.x)
+        epsilon = correct(step, predicted)
         self._epsilon[ACCUMULATED].add(step, members, point.epsilon, epsilon)
-        x0 = point.arithmetic.x0(epsilon, self.x)
+        if not torch.equal(epsilon, predicted):  # else x0 stays as the network's output gave it, to the last bit
+            x0 = point.arithmetic.x0(epsilon, self.x)
         self.x = advance(point.arithmetic.state, self._updates[step], self.x, x0, epsilon, point.z)
         self._state.add(step, members, point.x_next, self.x)
 

@@ -43,15 +43,17 @@ class SiteRecord:
 
     def __init__(self, steps: int, samples: int, sites: tuple[SiteFacts, ...]) -> None:
         self._index = {facts.key: index for index, facts in enumerate(sites)}
+        self._batched = [facts.batched for facts in sites]
         self._blocks = np.zeros((steps, len(sites), block_count(samples), SIZE))
         self.clipped = np.zeros((steps, len(sites)), np.int64)
 
     def add(
         self, step: int, members: np.ndarray, site: SiteKey, reference: Tensor, quantized: Tensor, clipped: int
     ) -> None:
-        """Record samples ``members`` of ``site`` at ``step``; tensors float32, the batch in front."""
+        """Record samples ``members`` of ``site`` at ``step``; tensors float32, the batch in front if there is one."""
         index = self._index[site]
-        rows = row_moments(_sample_rows(reference, len(members)), _sample_rows(quantized, len(members)))
+        batch, batched = len(members), self._batched[index]
+        rows = row_moments(_sample_rows(reference, batch, batched), _sample_rows(quantized, batch, batched))
         merge_into_blocks(self._blocks[step, index], rows, members)
         self.clipped[step, index] += clipped
 
@@ -71,10 +73,10 @@ def central_moments(moments: np.ndarray) -> np.ndarray:
     return stored
 
 
-def _sample_rows(output: Tensor, batch: int) -> np.ndarray:
+def _sample_rows(output: Tensor, batch: int, batched: bool) -> np.ndarray:
     """One row per sample; images in channels-last order, which is how the engine leaves them."""
     if output.ndim == 4:
         output = output.permute(0, 2, 3, 1)
-    if len(output) == 1:  # computed once for all samples (an embedding of a shared timestep)
-        output = output.expand(batch, *output.shape[1:])
+    if not batched:  # computed once for all samples, such as an embedding of positions
+        output = output.expand(batch, *output.shape)
     return output.reshape(batch, -1).contiguous().numpy()

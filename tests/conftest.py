@@ -44,9 +44,11 @@ def fresh_python() -> Fresh:
 @pytest.fixture(scope="session")
 def one_thread() -> Iterator[None]:
     """One thread for torch and the kernels: float bits are stated, and tiny loops do not wait for other processes."""
+    from simulator.arithmetic.kernels import accelerate
     from simulator.threads import get_threads, set_threads
 
     before = get_threads()
+    accelerate.set_threads(1)  # starts the kernels' pool, which may set torch's count too, so torch comes second
     set_threads(1)
     yield
     set_threads(before)

@@ -38,7 +38,8 @@ def conv2d(
         out: float32 (batch, out height, out width, outputs), C-contiguous, allocated if absent.
 
     Raises:
-        BadInput: channel counts that differ, a kernel larger than the image, or a sum that could exceed int32.
+        BadInput: channel counts that differ, a kernel larger than the image, a stride below 1, a bias of another shape
+            or dtype, or a sum that could exceed int32.
     """
     batch, height, width, channels = x.bytes.shape
     kernel_h, kernel_w = weight.kernel
@@ -48,6 +49,8 @@ def conv2d(
             got=channels,
             fix="check the layout (batch, height, width, channel)",
         )
+    if len(stride) != 2 or min(stride) < 1:
+        raise BadInput("stride must be two integers of at least 1", got=stride, fix="use (1, 1) to keep every pixel")
     out_h, out_w = (height - kernel_h) // stride[0] + 1, (width - kernel_w) // stride[1] + 1
     if height < kernel_h or width < kernel_w:
         raise BadInput(
@@ -58,7 +61,7 @@ def conv2d(
     weight.certificate(x.largest).require_int32()
     shape = (batch, out_h, out_w, weight.outputs)
     out = _output(out, shape)
-    offset = np.zeros(weight.outputs, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
+    offset = _bias(bias, weight.outputs)
     kernels.contract_float32(
         x.bytes, out_h, out_w, kernel_h, kernel_w, *stride, weight.starts, weight.steps, weight.first_step,
         weight.depths, weight.packed, np.int32(x.zero), weight.column_sum, weight.zero, bool(weight.zero.any()),
@@ -91,6 +94,12 @@ def batched_matmul(left: Activation, right: Activation, *, out: np.ndarray | Non
     """
     batch, rows, depth = left.bytes.shape
     columns = right.bytes.shape[1]
+    if left.bytes.dtype != np.uint8 or right.bytes.dtype != np.int8:
+        raise BadInput(
+            "left must hold unsigned and right signed bytes",
+            got=f"{left.bytes.dtype} and {right.bytes.dtype}",
+            fix='make them with quantize_matrices(..., side="left") and side="right"',
+        )
     if right.bytes.shape != (batch, columns, depth):
         raise BadInput(
             "left and right must agree in batch and depth",
@@ -105,6 +114,16 @@ def batched_matmul(left: Activation, right: Activation, *, out: np.ndarray | Non
         left.scale * right.scale, out,
     )  # fmt: skip
     return out
+
+
+def _bias(bias: np.ndarray | None, outputs: int) -> np.ndarray:
+    if bias is None:
+        return np.zeros(outputs, np.float32)
+    if bias.shape != (outputs,) or bias.dtype != np.float32:
+        raise BadInput(
+            f"bias must be float32 of shape ({outputs},)", got=f"{bias.dtype} {bias.shape}", fix="one value per output"
+        )
+    return np.ascontiguousarray(bias)
 
 
 def _output(out: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from simulator.arithmetic.certificate import Certificate, certify
 from simulator.arithmetic.granularity import PerAxis, PerGroup, PerTensor
 from simulator.arithmetic.kernels import quantize as quantize_kernels
 from simulator.arithmetic.kernels.tile import DEPTH, pack, packed_shape
-from simulator.arithmetic.quantizer import Quantized, QuantSpec
+from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_zero_point
 
 SHIFT = 128
 
@@ -42,7 +42,14 @@ class Activation:
 
 @dataclass(frozen=True)
 class ScaledFormat:
-    """A per-tensor spec with its parameters: all that is needed to quantize a stream of tensors statically."""
+    """A per-tensor spec with its parameters: all that is needed to quantize a stream of tensors statically.
+
+    The scale is rounded to float32 here, so that every division by it is one of float32.
+
+    Raises:
+        BadInput: more than 8 bits, another granularity, a scale that is not positive and finite in float32, a zero
+            point outside the format's range.
+    """
 
     spec: QuantSpec
     scale: np.float32
@@ -50,6 +57,9 @@ class ScaledFormat:
 
     def __post_init__(self) -> None:
         _byte_format(self.spec)
+        object.__setattr__(self, "scale", np.float32(self.scale))
+        require_scale(self.scale)
+        require_zero_point(self.zero_point, self.spec.format)
         if not isinstance(self.spec.granularity, PerTensor):
             raise BadInput(
                 "an activation needs one scale for the whole tensor",
@@ -78,6 +88,7 @@ def quantize_image(x: np.ndarray, how: ScaledFormat, padding: tuple[int, int] = 
 
     A padded tap holds the zero point, that is the real value 0.
     """
+    _require_float32(x)
     batch, height, width, channels = x.shape
     pad_h, pad_w = padding
     out = np.empty((batch, height + 2 * pad_h, width + 2 * pad_w, channels), np.uint8)
@@ -87,6 +98,9 @@ def quantize_image(x: np.ndarray, how: ScaledFormat, padding: tuple[int, int] = 
 
 def quantize_matrices(x: np.ndarray, how: ScaledFormat, *, side: str) -> Activation:
     """Quantize float32 (batch, rows, depth) into an operand of a batched matmul (``side`` left or right)."""
+    _require_float32(x)
+    if side not in ("left", "right"):
+        raise BadInput("side must be left or right", got=repr(side), fix="name the operand's side of the product")
     shift = how.left_shift if side == "left" else how.right_shift
     out = np.empty(x.shape, np.uint8)
     rows = x.reshape(-1, x.shape[-1])
@@ -192,6 +206,11 @@ def prepare_weight(weight: Quantized) -> PreparedWeight:
     return PreparedWeight(
         packed, (height, width), starts, steps, first_step, depths, scale, zero, column_sum, absolute_sum
     )
+
+
+def _require_float32(x: np.ndarray) -> None:
+    if x.dtype != np.float32:
+        raise BadInput("x must be float32", got=x.dtype, fix="convert it first, so that the rounding is yours")
 
 
 def _byte_format(spec: QuantSpec) -> None:

@@ -73,7 +73,7 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
         ``(scale float32, zero_point int32)``, the shape of ``low``.
 
     Raises:
-        BadInput: a bound is NaN or infinite, or low exceeds high.
+        BadInput: a bound is NaN or infinite, low exceeds high, or a symmetric format without a positive code.
     """
     low64, high64 = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if not (np.all(np.isfinite(low64)) and np.all(np.isfinite(high64)) and np.all(low64 <= high64)):
@@ -83,6 +83,8 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
             fix="check the data for NaN or inf",
         )
     qmin, qmax = spec.format.qmin, spec.format.qmax
+    if spec.symmetric and qmax < 1:
+        raise BadInput("a symmetric range needs a positive code", got=spec.format, fix="use at least 2 bits")
     if spec.symmetric:
         width = np.maximum(np.abs(low64), np.abs(high64)) / qmax
     else:
@@ -118,11 +120,9 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
             got=f"{scale.shape} and {zero_point.shape}",
             fix="reshape them",
         )
-    if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
-        raise BadInput("scale must be positive and finite", got=scale.min(), fix="check the calibrated range")
+    require_scale(scale)
+    require_zero_point(zero_point, spec.format)
     qmin, qmax = spec.format.qmin, spec.format.qmax
-    if np.any(zero_point < qmin) or np.any(zero_point > qmax):
-        raise BadInput(f"zero_point must lie in [{qmin}, {qmax}]", got=zero_point, fix="clip it to the format's range")
     codes = np.empty(x.shape, spec.format.dtype)
     full_scale = np.ascontiguousarray(spec.granularity.expand(scale, x.shape)).reshape(-1)
     full_zero = np.ascontiguousarray(spec.granularity.expand(zero_point, x.shape)).reshape(-1)
@@ -144,3 +144,16 @@ def dequantize(quantized: Quantized) -> np.ndarray:
     expand, shape = quantized.spec.granularity.expand, quantized.codes.shape
     steps = quantized.codes.astype(np.int32) - expand(quantized.zero_point, shape)
     return steps.astype(np.float32) * expand(quantized.scale, shape)
+
+
+def require_scale(scale: np.ndarray | np.float32) -> None:
+    """Raise BadInput unless every scale is positive and finite."""
+    if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
+        raise BadInput("scale must be positive and finite", got=np.min(scale), fix="check the calibrated range")
+
+
+def require_zero_point(zero_point: np.ndarray | int, format: IntFormat) -> None:
+    """Raise BadInput unless every zero point is a code of ``format``."""
+    qmin, qmax = format.qmin, format.qmax
+    if np.any(np.less(zero_point, qmin)) or np.any(np.greater(zero_point, qmax)):
+        raise BadInput(f"zero_point must lie in [{qmin}, {qmax}]", got=zero_point, fix="clip it to the format's range")

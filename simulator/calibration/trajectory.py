@@ -10,6 +10,7 @@ from torch import Tensor
 from samplers.loop import sample
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
+from samplers.validation import require_int
 from simulator.calibration.observers import MinMaxObserver, Ranges
 from simulator.instrument.forward import forward
 from simulator.instrument.sites import watching
@@ -37,7 +38,12 @@ def calibrate_ranges(
         seed: of its noise stream, whose purpose is "calibrate": disjoint from every evaluation stream.
         batch_size: samples per forward pass.
         progress: called after each step with (steps done, steps in all).
+
+    Raises:
+        BadInput: a size below 1, or an operand that is not finite.
     """
+    require_int("samples", samples, 1)
+    require_int("batch_size", batch_size, 1)
     observer = MinMaxObserver()
     batches = range(0, samples, batch_size)
     total = len(batches) * len(sampler.updates)

@@ -15,14 +15,16 @@ from simulator.instrument.sites import ModuleStack
 # fmt: off
 _CONTRACTIONS = frozenset((
     "mm", "addmm", "bmm", "baddbmm", "addbmm", "matmul", "linear", "mv", "addmv", "dot", "vdot", "addr", "outer",
-    "einsum", "tensordot", "bilinear", "_trilinear", "cdist", "_cdist_forward",
+    "einsum", "tensordot", "inner", "linalg_vecdot", "_addmm_activation", "conv_tbc", "_int_mm", "_scaled_mm",
+    "bilinear", "_trilinear", "cdist", "_cdist_forward",
     "convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution", "mkldnn_linear",
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
     "_conv_depthwise2d", "thnn_conv2d", "slow_conv3d", "slow_conv_transpose2d", "slow_conv_transpose3d",
     "scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention",
     "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention",
     "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
-    "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "mkldnn_rnn_layer", "quantized_lstm",
+    "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell",
+    "rnn_tanh_cell", "rnn_relu_cell", "mkldnn_rnn_layer", "quantized_lstm",
 ))
 # fmt: on
 
@@ -65,6 +67,12 @@ class Audit(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None) -> Any:
         """Called by torch for each operator that reaches the dispatcher."""
-        if func.overloadpacket.__name__ in _CONTRACTIONS and not getattr(_state, "inside", False):
-            raise UncoveredContraction(func.overloadpacket.__name__, self._stack.path)
+        if getattr(_state, "inside", False):
+            return func(*args, **(kwargs or {}))
+        operation = func.overloadpacket.__name__
+        if operation.removesuffix("_") in _CONTRACTIONS:
+            raise UncoveredContraction(operation, self._stack.path)
+        if func._can_decompose():  # in inference mode composite operators arrive whole: look inside
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))

@@ -21,6 +21,10 @@ class Linear:
         """Operands that are quantized at run time, by role."""
         return {"input": self.input}
 
+    def operands(self) -> tuple[Tensor, ...]:
+        """Every tensor that is multiplied."""
+        return self.input, self.weight
+
     def float(self) -> Tensor:
         """The operation in torch float."""
         return F.linear(self.input, self.weight, self.bias)
@@ -44,6 +48,10 @@ class Conv2d:
     def activations(self) -> dict[str, Tensor]:
         """Operands that are quantized at run time, by role."""
         return {"input": self.input}
+
+    def operands(self) -> tuple[Tensor, ...]:
+        """Every tensor that is multiplied."""
+        return self.input, self.weight
 
     def float(self) -> Tensor:
         """The operation in torch float."""
@@ -74,6 +82,10 @@ class MatMul:
     def activations(self) -> dict[str, Tensor]:
         """Operands that are quantized at run time, by role."""
         return dict(zip(self.roles, (self.left, self.right), strict=True))
+
+    def operands(self) -> tuple[Tensor, ...]:
+        """Every tensor that is multiplied."""
+        return self.left, self.right
 
     def float(self) -> Tensor:
         """The operation in torch float."""

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplers.errors import BadInput
 from simulator.arithmetic import contract
 from simulator.arithmetic.operands import PreparedWeight, ScaledFormat, quantize_image, quantize_matrices
 from simulator.instrument.contractions import Conv2d, Linear, MatMul
@@ -46,17 +45,7 @@ def matmul(operation: MatMul, how_left: ScaledFormat, how_right: ScaledFormat) -
 
 
 def view(tensor: Tensor) -> np.ndarray:
-    """A float32 numpy view of a tensor's memory.
-
-    Raises:
-        BadInput: not float32, or not on the CPU.
-    """
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise BadInput(
-            "operands must be float32 on the CPU",
-            got=f"{tensor.dtype} on {tensor.device}",
-            fix="convert the model with .float().cpu()",
-        )
+    """A numpy view of a CPU tensor's memory."""
     return tensor.numpy(force=tensor.requires_grad)
 
 

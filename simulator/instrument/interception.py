@@ -47,8 +47,16 @@ class Interceptor(TorchFunctionMode):
         return translate(self._run, *args, **(kwargs or {}))
 
     def _run(self, operation: str, contraction: Contraction) -> Tensor:
+        site = self._stack.next_site(operation)
+        for tensor in contraction.operands():
+            if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+                raise BadInput(
+                    "operands must be float32 on the CPU",
+                    got=f"{tensor.dtype} on {tensor.device} at {site}",
+                    fix="convert the model with .float().cpu()",
+                )
         with inside_site():
-            return self._handler(self._stack.next_site(operation), contraction)
+            return self._handler(site, contraction)
 
 
 Run = Callable[[str, Contraction], Tensor]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from samplers.errors import BadInput
@@ -43,7 +44,7 @@ class QuantizedModel:
         self.sites: tuple[SiteFacts, ...] = survey(model)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._formats = {facts.key: self._activation_formats(facts) for facts in self.sites}
-        self._weights: dict[SiteKey, tuple[tuple, PreparedWeight]] = {}
+        self._weights: dict[SiteKey, tuple[Tensor, PreparedWeight]] = {}
 
     def __call__(self, x: Tensor, timestep: Tensor, watch: Watcher | None = None, *, audit: bool = True) -> Tensor:
         """The network's output for float32 ``x``; ``watch`` sees each site's output.
@@ -93,12 +94,12 @@ class QuantizedModel:
         return emulation.linear(contraction, formats["input"], weight)
 
     def _prepared(self, site: SiteKey, contraction: Linear | Conv2d) -> PreparedWeight:
-        weight = contraction.weight
-        identity = (weight.data_ptr(), weight._version, weight.shape, weight.stride())
+        # compared by content: an address may be used again, and changes through .data move no version counter
         known = self._weights.get(site)
-        if known is None or known[0] != identity:
+        if known is None or not torch.equal(known[0], contraction.weight):
             spec = self.scheme.weight_spec(edge=self._facts[site].edge)
-            known = (identity, prepare_weight(quantize_to_range(emulation.array(weight), spec)))
+            weight = contraction.weight.detach().clone()
+            known = (weight, prepare_weight(quantize_to_range(emulation.array(weight), spec)))
             self._weights[site] = known
         return known[1]
 

@@ -24,7 +24,7 @@ EDGE_BITS = 8
 PROBABILITY = "probability"
 """Role of a softmax output: its range is known, so it is never calibrated."""
 
-_PATTERN = re.compile(r"w(\d+)(?:g(\d+))?a(\d+)(-half-away)?")
+_PATTERN = re.compile(r"w([0-9]+)(?:g([0-9]+))?a([0-9]+)(-half-away)?")
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,13 @@ class Scheme:
 
     def __post_init__(self) -> None:
         for name in ("weight_bits", "activation_bits"):
-            if not 2 <= getattr(self, name) <= 8:
-                raise BadInput(f"{name} must lie in 2..8", got=getattr(self, name), fix="choose such a width")
-        if self.group_size is not None and self.group_size < 1:
-            raise BadInput("group_size must be at least 1", got=self.group_size, fix="drop it, or use 32, 64, 128")
+            bits = getattr(self, name)
+            if not isinstance(bits, int) or not 2 <= bits <= 8:
+                raise BadInput(f"{name} must be an integer in 2..8", got=bits, fix="choose such a width")
+        if self.group_size is not None and (not isinstance(self.group_size, int) or self.group_size < 1):
+            raise BadInput(
+                "group_size must be an integer of at least 1", got=self.group_size, fix="drop it, or use 32, 64, 128"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Scheme:

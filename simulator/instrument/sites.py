@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from samplers.errors import BadInput
+
 
 @dataclass(frozen=True, order=True)
 class SiteKey:
@@ -33,9 +35,11 @@ class ModuleStack:
     def __init__(self) -> None:
         self._paths: list[str] = []
         self._calls: Counter[tuple[str, str]] = Counter()
+        self._thread = threading.get_ident()
 
     def restart(self) -> None:
-        """Begin a forward pass."""
+        """Begin a forward pass on this thread."""
+        self._thread = threading.get_ident()
         self._paths.clear()
         self._calls.clear()
 
@@ -54,13 +58,20 @@ class ModuleStack:
         """A forward pre-hook of the module at ``path``; returns None, so that no argument is replaced."""
 
         def hook(module: nn.Module, args: tuple) -> None:
+            if threading.get_ident() != self._thread:
+                raise BadInput(
+                    "a network must run on the thread that calls it",
+                    got=f"module {path!r} on another thread",
+                    fix="torch's modes see one thread only: call the module directly",
+                )
             self._paths.append(path)
 
         return hook
 
     def leave(self, module: nn.Module, args: tuple, output: object) -> None:
         """Forward hook of every module."""
-        self._paths.pop()
+        if self._paths:  # a hook that refused has pushed nothing
+            self._paths.pop()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a network contracts: one probing forward pass, and the sites it found."""
+"""What a network contracts: probing forward passes, and the sites they found."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class SiteFacts:
         key: its name.
         roles: operands quantized at run time.
         weight_shape: shape of the weight, None for a matmul of two activations.
-        macs: multiply-accumulates per sample.
+        macs: multiply-accumulates per sample; of the whole site if it runs once for all samples.
         edge: whether it is the first weighted layer (it reads the sample itself) or the last.
+        batched: whether its output has a part for each sample, in front, or is shared by all samples.
     """
 
     key: SiteKey
@@ -31,36 +32,68 @@ class SiteFacts:
     weight_shape: tuple[int, ...] | None
     macs: int
     edge: bool
+    batched: bool
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """One site in one probing pass."""
+
+    site: SiteKey
+    contraction: Contraction
+    reads_sample: bool
+    outputs: int
 
 
 def survey(model: Model) -> tuple[SiteFacts, ...]:
-    """Sites of ``model`` in execution order, from one audited forward pass of a zero sample.
+    """Sites of ``model`` in execution order, from audited forward passes of two and of three zero samples.
 
     Raises:
         UncoveredContraction: a contraction that no site covers.
-        BadInput: no contraction at all.
+        BadInput: operands that are not float32, no weighted layer, sites that depend on the batch, or an output that
+            neither grows with the batch nor stays the same.
     """
-    x = torch.zeros(1, *model.sample_shape)
-    seen: list[tuple[SiteKey, Contraction, bool]] = []
+    two, three = _probe(model, 2), _probe(model, 3)
+    weighted = [visit for visit in two if not isinstance(visit.contraction, MatMul)]
+    if not weighted or [visit.site for visit in two] != [visit.site for visit in three]:
+        raise BadInput(
+            "a model must have a weighted layer, and the same sites for every batch",
+            got=f"{len(two)} sites for 2 samples, {len(three)} for 3",
+            fix="use a module without data-dependent structure",
+        )
+    first = next((visit for visit in weighted if visit.reads_sample), weighted[0])
+    edges = {first.site, weighted[-1].site}
+    return tuple(_facts(*visits, edges) for visits in zip(two, three, strict=True))
+
+
+def _probe(model: Model, batch: int) -> list[_Visit]:
+    x = torch.zeros(batch, *model.sample_shape)
+    visits: list[_Visit] = []
 
     def note(site: SiteKey, contraction: Contraction) -> Tensor:
         reads_sample = any(t.data_ptr() == x.data_ptr() for t in contraction.activations().values())
-        seen.append((site, contraction, reads_sample))
-        return contraction.float()
+        output = contraction.float()
+        visits.append(_Visit(site, contraction, reads_sample, output.numel()))
+        return output
 
-    forward(model.module, note, x, torch.zeros(1, dtype=torch.long))
-    weighted = [(site, reads) for site, contraction, reads in seen if not isinstance(contraction, MatMul)]
-    if not weighted:
-        raise BadInput("a model must have at least one weighted layer", got=model.name, fix="check the module")
-    first = next((site for site, reads in weighted if reads), weighted[0][0])
-    edges = {first, weighted[-1][0]}
-    return tuple(
-        SiteFacts(
-            site,
-            tuple(contraction.activations()),
-            None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape),
-            contraction.macs,
-            site in edges,
+    forward(model.module, note, x, torch.zeros(batch, dtype=torch.long))
+    return visits
+
+
+def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
+    batched = three.outputs != two.outputs
+    if batched and 2 * three.outputs != 3 * two.outputs:
+        raise BadInput(
+            "a site's output must grow with the batch or not depend on it",
+            got=f"{two.outputs} and {three.outputs} elements for 2 and 3 samples at {two.site}",
+            fix="use a module that treats samples independently",
         )
-        for site, contraction, _ in seen
+    contraction = two.contraction
+    return SiteFacts(
+        two.site,
+        tuple(contraction.activations()),
+        None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape),
+        three.contraction.macs - contraction.macs if batched else contraction.macs,
+        two.site in edges,
+        batched,
     )

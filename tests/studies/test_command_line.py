@@ -27,7 +27,7 @@ def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     [
         (["--model", "digits-vae"], "digits-unet"),
         (["--scheme", "w3q8"], "wXaY"),
-        (["--scheme", "w8a8", "--scheme", "w1a8"], "2..8"),
+        (["--scheme", "w8a8", "--scheme", "w1a8"], "integer in 2..8"),
         (["--eta", "-0.1"], "eta must be at least 0"),
         (["--steps", "0"], "at least 1"),
         (["--steps", "1001"], "1000"),

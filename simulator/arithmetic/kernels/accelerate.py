@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,25 @@ if not PARALLEL:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def _launch_threads() -> None:
+    """Start numba's thread pool now, and put torch's thread count back.
+
+    The launch sets the count of whichever OpenMP runtime answers first, which is torch's own where torch is loaded; a
+    host program's choice, and the count that a run's key states, would change at the first kernel.
+    """
+    from numba.np.ufunc import parallel
+
+    torch = sys.modules.get("torch")  # looked up, never imported
+    before = torch.get_num_threads() if torch else None
+    parallel._launch_threads()
+    if torch:
+        torch.set_num_threads(before)
+
+
+if PARALLEL and not config.DISABLE_JIT:
+    _launch_threads()
 
 
 def _find_cache_folder() -> Path | None:
