@@ -34,7 +34,6 @@ def main() -> None:
     options = parser.parse_args()
     set_threads(options.threads)
     model = simulator.load("digits-unet")
-    model.module.to(memory_format=torch.channels_last)
     ranges = simulator.calibrate_ranges(model, DDIM(model.schedule, 4), samples=16)
     networks = {
         name: simulator.QuantizedModel(model, simulator.Scheme.parse(name), ranges) for name in ("w8a8", "w4a4")

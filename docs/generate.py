@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,12 +18,13 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 def main() -> None:
     """Regenerate."""
-    command = [sys.executable, "-m", "studies.cli", "run", "--threads", "2", "--json"]
-    found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     figures = ROOT / "docs" / "figures"
     figures.mkdir(exist_ok=True)
-    for name in ("snr.png", "samples.png"):
-        shutil.copyfile(ROOT / found["folder"] / name, figures / name)
+    with tempfile.TemporaryDirectory() as out:  # a fresh folder: results found again could be those of older code
+        command = [sys.executable, "-m", "studies.cli", "run", "--threads", "2", "--json", "--out", out]
+        found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+        for name in ("snr.png", "samples.png"):
+            shutil.copyfile(Path(found["folder"]) / name, figures / name)
     readme = ROOT / "README.md"
     before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
@@ -31,16 +33,17 @@ def main() -> None:
 
 def _table(runs: list[dict]) -> str:
     lines = [
-        "SQNR in dB (`qnoise run --threads 2`; ε: median over steps; final sample with its 95 % interval):",
+        "SQNR in dB (`qnoise run --threads 2`). ε: median over steps, and injected at the last step. x0: final sample,",
+        "pooled over samples with its 95 % interval, and its median over samples.",
         "",
-        "| scheme | correction | eta | ε injected | ε injected, last step | ε accumulated | final sample |",
-        "|---|---|---|---|---|---|---|",
+        "| scheme | correction | eta | ε injected | last step | ε accumulated | x0 | x0, median |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         final = f"{run['final_sample_db']:.1f} ({run['final_sample_db_low']:.1f} to {run['final_sample_db_high']:.1f})"
         values = [run[f"epsilon_{name}_db"] for name in ("injected_median", "injected_last", "accumulated_median")]
         cells = [run["scheme"].upper(), run["correction"], f"{run['eta']:g}", *(f"{v:.1f}" for v in values), final]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join([*cells, f"{run['final_sample_median_db']:.1f}"]) + " |")
     return "\n".join(lines) + "\n"
 
 

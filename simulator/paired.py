@@ -131,7 +131,7 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
             raise BadInput(f"{name} must be at least 1", got=value, fix="ask for one or more")
     if not kinds or not set(kinds) <= {INJECTED, ACCUMULATED}:
         raise BadInput(f"kinds must be among {INJECTED} and {ACCUMULATED}", got=kinds, fix="name one or both")
-    models = {arm.quantized.model.weights_digest: arm.quantized.model for arm in arms}
+    models = {(arm.quantized.model.weights_digest, id(arm.quantized.model.module)): arm.quantized.model for arm in arms}
     if len(models) != 1:
         raise BadInput(
             "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"

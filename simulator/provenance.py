@@ -6,13 +6,18 @@ import hashlib
 import json
 import platform
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
+import torch
+from torch import nn
 
 from simulator.correction import Correction
-from simulator.instrument.quantized import QuantizedModel
+from simulator.models.registry import Model
 from simulator.threads import get_threads
+
+if TYPE_CHECKING:
+    from simulator.instrument.quantized import QuantizedModel
 
 NUMERICS_VERSION = 1
 """Raised with every change of results; a CHANGELOG heading goes with it."""
@@ -23,18 +28,32 @@ TARGET = "int32-float32"
 
 def run_config(quantized: QuantizedModel, correction: Correction, **settings: Any) -> dict[str, Any]:
     """All that determines the bytes of a run's file, as plain JSON values."""
-    model = quantized.model
     return {
-        "model": f"{model.name}@{model.version}",
-        "weights_digest": model.weights_digest,
+        **model_config(quantized.model),
         "scheme": str(quantized.scheme),
         "ranges": dict(quantized.ranges.source),
         "correction": correction.config(),
         "target": TARGET,
-        "numerics_version": NUMERICS_VERSION,
-        "threads": get_threads(),
         **settings,
     }
+
+
+def model_config(model: Model) -> dict[str, Any]:
+    """What determines the bits of a model's float operations here: weights, memory format, threads, and our version."""
+    return {
+        "model": f"{model.name}@{model.version}",
+        "weights_digest": model.weights_digest,
+        "memory_format": memory_format(model.module),
+        "threads": get_threads(),
+        "numerics_version": NUMERICS_VERSION,
+    }
+
+
+def memory_format(module: nn.Module) -> str:
+    """``channels_last`` if every convolution weight that can tell is laid out so, ``contiguous`` if none is."""
+    telling = [p for p in module.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] * p.shape[3] > 1]
+    last = [p.is_contiguous(memory_format=torch.channels_last) for p in telling]
+    return "mixed" if any(last) and not all(last) else "channels_last" if any(last) else "contiguous"
 
 
 def canonical(config: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ def run_dataset(
         arrays["epsilon_count"] = record.count()
     if state is not None:
         arrays["state_accumulated"] = state.blocks()
+        arrays["state_sample_accumulated"] = state.samples()
     for kind, site_record in sites.items():
         arrays[f"site_{kind}"] = site_record.blocks()
         arrays[f"site_clipped_{kind}"] = site_record.clipped
@@ -77,6 +78,7 @@ def _site_facts(quantized: QuantizedModel) -> dict[str, np.ndarray]:
 
     weight_bits, activation_bits = np.array([bits(facts) for facts in quantized.sites], np.int64).T
     return {
+        "site_operands": np.array([facts.operands for facts in quantized.sites], np.int64),
         "site_macs": np.array([facts.macs for facts in quantized.sites], np.int64),
         "site_weight_bits": weight_bits,
         "site_activation_bits": activation_bits,

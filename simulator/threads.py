@@ -16,8 +16,8 @@ def set_threads(count: int) -> None:
     """
     if count < 1:
         raise BadInput("threads must be at least 1", got=count, fix="use 1, or the number of cores")
-    torch.set_num_threads(count)
     accelerate.set_threads(count)
+    torch.set_num_threads(count)  # last: whatever the kernels' runtime did to OpenMP's count is undone
 
 
 def get_threads() -> int:

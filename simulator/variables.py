@@ -1,8 +1,10 @@
 """Every stored variable, named once: dimensions, unit, long name, definition.
 
 Dimensions: ``step`` (loop index), ``site`` (contraction), ``channel``, ``block`` (replicate block: sample i is in block
-i mod 64), ``sample``, ``moment``. A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such as
-``yye`` = mean of (y - mean_y)^2 (e - mean_e); multiply by the count for the sum.
+i mod 64), ``sample``, ``moment``; ``shown``, ``row`` and ``column`` of the final images that are kept.
+
+A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such as ``yye`` = mean of
+(y - mean_y)^2 (e - mean_e); multiply by the count for the sum.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Variable:
 
 _INJECTED = "both networks see the full-precision trajectory's x_t"
 _ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
-_AFTER = "the quantized prediction is taken after correction and after guidance"
+_AFTER = "the quantized prediction is taken after correction"
 
 VARIABLES = (
     Variable("timestep", ("step",), "1", "training timestep", "training index t that the network is called with"),
@@ -79,6 +81,13 @@ VARIABLES = (
         f"joint moments of y = x_{{t-1}} and e = quantized x_{{t-1}} - x_{{t-1}} after the step; {_ACCUMULATED}",
     ),
     Variable(
+        "state_sample_accumulated",
+        ("step", "channel", "sample", "moment"),
+        "1",
+        "accumulated noise of x_{t-1} per sample",
+        "as state_accumulated, over the elements of one sample",
+    ),
+    Variable(
         "site_injected",
         ("step", "site", "block", "moment"),
         "1",
@@ -107,6 +116,7 @@ VARIABLES = (
         "clipped operand elements",
         "run-time operand elements whose code fell outside its range before clipping, over all samples, accumulated",
     ),
+    Variable("site_operands", ("site",), "1", "operand elements", "run-time operand elements per sample and step"),
     Variable("site_macs", ("site",), "1", "multiply-accumulates", "per sample and forward pass"),
     Variable("site_weight_bits", ("site",), "bit", "weight bits", "0 where both operands are activations"),
     Variable("site_activation_bits", ("site",), "bit", "activation bits", "bits of the run-time operands"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,8 @@ def run(
     sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
     eta: Annotated[
-        float | None, typer.Option(help="DDIM's eta. [default: 0 for every scheme, and 1 for one of them]")
+        float | None,
+        typer.Option(help="DDIM's eta. [default: 0; the default job also runs w4a8 at eta 1]"),
     ] = None,
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
@@ -66,15 +68,16 @@ def train(
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted."""
+    """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up
     try:
         app()
     except QnoiseError as error:
         print(f"qnoise: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("qnoise: interrupted; nothing was left behind", file=sys.stderr)
-        sys.exit(130)
+    except MemoryError as error:
+        print(f"qnoise: the job must fit in memory, got {error}; use fewer samples or steps", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

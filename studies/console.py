@@ -50,19 +50,23 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 def print_summary(rows: Sequence[dict[str, Any]]) -> None:
     """The short table of a job's results."""
-    header = ["run", "eta", "eps injected", "its last step", "eps accumulated", "final sample (95 % interval)"]
+    header = ["run", "eta", "injected", "last", "accum.", "x0", "95 %", "median x0"]
     cells = [
         [
-            row["scheme"] + ("" if row["correction"] == "none" else f" + {row['correction']}"),
+            row["scheme"] + ("" if row["correction"] == "none" else f"+{row['correction']}"),
             "-" if row["eta"] is None else f"{row['eta']:g}",
             _db(row["epsilon_injected_median_db"]),
             _db(row["epsilon_injected_last_db"]),
             _db(row["epsilon_accumulated_median_db"]),
-            f"{_db(row['final_sample_db'])} ({_db(row['final_sample_db_low'])} to {_db(row['final_sample_db_high'])})",
+            _db(row["final_sample_db"]),
+            f"{_db(row['final_sample_db_low'])}..{_db(row['final_sample_db_high'])}",
+            _db(row["final_sample_median_db"]),
         ]
         for row in rows
     ]
-    print_table("SQNR in dB (epsilon: median over steps)", header, cells)
+    print_table("SQNR in dB", header, cells)
+    print("injected, accum.: epsilon, median over steps; last: injected at the last step;")
+    print("x0: final sample, pooled over samples, with its interval, and its median over samples")
 
 
 def _db(value: float) -> str:

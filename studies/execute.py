@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import xarray as xr
 
 from noise_models.ptqd_fit import MIN_BLOCKS, fit_ptqd
@@ -54,11 +53,10 @@ def execute(
 ) -> Iterator[tuple[Part, tuple[xr.Dataset, ...]]]:
     """Yield each part with its datasets: every scheme without a correction and with PTQD, in that order.
 
-    Ranges and PTQD's statistics come from samples of the "calibrate" stream, results from the "evaluate" stream. The
-    module is laid out channels-last, which is the engine's layout and torch's faster one. ``kernels_ready`` is called
-    before the first integer operation: float work comes first, so that compilation can go on beside it.
+    Ranges and PTQD's statistics come from samples of the "calibrate" stream, results from the "evaluate" stream.
+    ``kernels_ready`` is called before the first integer operation: float work comes first, so that compilation can go
+    on beside it.
     """
-    plan.model.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     for part in plan.job.parts:
         yield part, _execute_part(plan, part, report, kernels_ready)
 

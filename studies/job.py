@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,10 @@ DEFAULT_STOCHASTIC_SCHEME = "w4a8"
 """The scheme that the default job also runs at eta = 1, where variance absorption has something to absorb into."""
 
 
+MOST_SAMPLES = 1_000_000
+MOST_THREADS = 1024
+
+
 @dataclass(frozen=True)
 class Part:
     """Schemes that share one sampler, and so one full-precision trajectory and one calibration.
@@ -27,7 +30,7 @@ class Part:
     Args:
         sampler: ddim or ddpm.
         eta: DDIM's eta, None for ddpm.
-        schemes: ``wXaY`` strings.
+        schemes: ``wXaY`` strings, each once; kept in their canonical spelling.
     """
 
     sampler: str
@@ -35,6 +38,8 @@ class Part:
     schemes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        from simulator.instrument.scheme import Scheme
+
         if self.sampler not in SAMPLERS:
             raise BadInput(f"sampler must be one of {', '.join(SAMPLERS)}", got=repr(self.sampler), fix="choose one")
         if (self.eta is None) != (self.sampler == "ddpm"):
@@ -43,6 +48,11 @@ class Part:
                 got=f"eta={self.eta} with {self.sampler}",
                 fix="drop eta, or use ddim",
             )
+        if self.eta is not None:
+            object.__setattr__(self, "eta", self.eta + 0.0)  # -0 and 0 are one job
+        object.__setattr__(self, "schemes", tuple(str(Scheme.parse(text)) for text in self.schemes))
+        if len(set(self.schemes)) < len(self.schemes):
+            raise BadInput("schemes must differ", got=", ".join(self.schemes), fix="name each once")
         if not self.schemes:
             raise BadInput("a part needs at least one scheme", got="none", fix="name one, for instance w8a8")
 
@@ -89,25 +99,29 @@ class Job:
         for name in ("num_inference_steps", "samples", "calibration_samples", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1", got=getattr(self, name), fix="ask for one or more")
-        if self.seed < 0:
-            raise BadInput("seed must be at least 0", got=self.seed, fix="use a non-negative integer")
+        for name in ("samples", "calibration_samples"):
+            if getattr(self, name) > MOST_SAMPLES:
+                raise BadInput(
+                    f"{name} must be at most {MOST_SAMPLES}, since moments of every sample are kept in memory",
+                    got=getattr(self, name),
+                    fix="make several runs with other seeds",
+                )
+        if self.threads > MOST_THREADS:
+            raise BadInput(f"threads must be at most {MOST_THREADS}", got=self.threads, fix="use the number of cores")
+        if not 0 <= self.seed < 2**63:
+            raise BadInput("seed must be at least 0 and below 2**63", got=self.seed, fix="use such an integer")
 
     def config(self, model: Model) -> dict[str, Any]:
         """All that determines the results, as plain JSON values."""
-        from simulator.provenance import NUMERICS_VERSION
+        from simulator.provenance import model_config
 
-        return {
-            **dataclasses.asdict(self),
-            "model": f"{model.name}@{model.version}",
-            "weights_digest": model.weights_digest,
-            "numerics_version": NUMERICS_VERSION,
-        }
+        return {**dataclasses.asdict(self), **model_config(model), "threads": self.threads}
 
     def key(self, model: Model) -> str:
         """SHA-256 of the canonical configuration."""
-        from simulator.provenance import canonical
+        from simulator.provenance import run_key
 
-        return hashlib.sha256(canonical(self.config(model)).encode()).hexdigest()
+        return run_key(self.config(model))
 
 
 def default_parts() -> tuple[Part, ...]:

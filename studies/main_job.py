@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -62,40 +63,47 @@ def _find_or_compute(
     from simulator.threads import set_threads
     from studies.console import progress
     from studies.execute import execute, plan
-    from studies.results import folder_for, load_runs, publishing, require_writable, run_file, write_json
-    from studies.store import dataset_bytes, write
+    from studies.results import AlreadyThere, folder_for, load_runs, publishing, require_writable
+    from studies.store import write
 
     set_threads(job.threads)
     model = load(job.model)
-    checked = plan(job, model)
+    checked, config = plan(job, model), job.config(model)
     require_writable(out)
     folder = folder_for(out, model.name, job.key(model))
     if folder.exists():
-        return load_runs(folder), folder, True
+        return load_runs(folder, config), folder, True
     with progress() as report:
         parts = [(part.title, datasets) for part, datasets in execute(checked, report, kernels_ready)]
-    runs = [dataset for _, datasets in parts for dataset in datasets]
-    with publishing(folder) as temporary:
-        for dataset in runs:
-            write(temporary / run_file(dataset), dataset_bytes(dataset))
-        _draw(parts, temporary)
-        names = [run_file(dataset) for dataset in runs]
-        write_json(temporary / "job.json", {"config": job.config(model), "runs": names})
-        write_json(temporary / "log.json", {"seconds": round(time.time() - started, 3), "started": started})
-    return runs, folder, False
+    files = _files(parts, config, started)
+    try:
+        with publishing(folder) as temporary:
+            for name, content in files.items():
+                write(temporary / name, content)
+    except AlreadyThere:  # the same job finished elsewhere meanwhile, with the same bytes
+        return load_runs(folder, config), folder, True
+    return [dataset for _, datasets in parts for dataset in datasets], folder, False
 
 
-def _draw(parts: list[tuple[str, tuple[xr.Dataset, ...]]], folder: Path) -> None:
+def _files(parts: list[tuple[str, tuple[xr.Dataset, ...]]], config: dict[str, Any], started: float) -> dict[str, bytes]:
+    """Every file of the results folder, by name."""
     import matplotlib
 
     matplotlib.use("agg")
     from studies.plots.samples import samples_figure
     from studies.plots.snr import snr_figure
-    from studies.plots.style import save
+    from studies.plots.style import figure_bytes
+    from studies.results import JOB_FILE, json_bytes, run_file
+    from studies.store import dataset_bytes
 
+    files = {run_file(dataset): dataset_bytes(dataset) for _, datasets in parts for dataset in datasets}
+    runs = list(files)
     for name, figure in (("snr", snr_figure(parts)), ("samples", samples_figure(parts))):
         for suffix in ("pdf", "png"):
-            save(figure, folder / f"{name}.{suffix}")
+            files[f"{name}.{suffix}"] = figure_bytes(figure, suffix)
+    files[JOB_FILE] = json_bytes({"config": config, "runs": runs, "files": sorted(files)})
+    files["log.json"] = json_bytes({"seconds": round(time.time() - started, 3), "started": started})
+    return files
 
 
 def _show(runs: list[xr.Dataset], folder: Path, reused: bool, as_json: bool) -> None:
@@ -104,8 +112,14 @@ def _show(runs: list[xr.Dataset], folder: Path, reused: bool, as_json: bool) -> 
 
     rows = summary_rows(runs)
     if as_json:
-        print(json.dumps({"folder": str(folder), "reused": reused, "runs": rows}, indent=1))
+        summary = {"folder": str(folder), "reused": reused, "runs": [_jsonable(row) for row in rows]}
+        print(json.dumps(summary, indent=1, allow_nan=False))
         return
     print_table("Sites: weight/activation bits under each scheme", *site_rows(runs))
     print_summary(rows)
     print(f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}")
+
+
+def _jsonable(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has neither NaN nor infinity: null stands for them."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

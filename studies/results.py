@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import xarray as xr
 
 from samplers.errors import BadInput
+from simulator.provenance import canonical
 from studies import store
 
 
@@ -38,12 +40,17 @@ def require_writable(out: Path) -> None:
         ) from None
 
 
+class AlreadyThere(BadInput):
+    """Another run published the same results first."""
+
+
 @contextmanager
 def publishing(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``folder``; rename it into place at the end, remove it on any failure.
 
     Raises:
-        BadInput: ``folder`` exists.
+        AlreadyThere: ``folder`` exists.
+        BadInput: the disk refuses the rename.
     """
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -52,9 +59,13 @@ def publishing(folder: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         try:
             os.rename(temporary, folder)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                raise AlreadyThere(
+                    "results are never overwritten", got=str(folder), fix="name another folder with --out"
+                ) from None
             raise BadInput(
-                "results are never overwritten", got=str(folder), fix="name another folder with --out"
+                "results must be renamed into place", got=f"{folder} ({error.strerror})", fix="use another --out"
             ) from None
         store.sync_folder(folder.parent)
     finally:
@@ -74,23 +85,37 @@ def run_file(dataset: xr.Dataset) -> str:
     return f"{dataset.scheme.item()}-{dataset.correction.item()}-{sampler}-{dataset.attrs['key'][:8]}.nc"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys."""
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+def json_bytes(content: Any) -> bytes:
+    """JSON with sorted keys."""
+    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def load_runs(folder: Path) -> list[xr.Dataset]:
+JOB_FILE = "job.json"
+
+
+def load_runs(folder: Path, config: dict[str, Any] | None = None) -> list[xr.Dataset]:
     """Every run of a finished job, in the order it was computed.
 
+    Args:
+        folder: the results folder.
+        config: the job's configuration that the folder must hold; not compared if absent.
+
     Raises:
-        BadInput: a file is missing or damaged.
+        BadInput: the folder holds another job, or a file is missing or damaged.
     """
     try:
-        names = json.loads((folder / "job.json").read_text(encoding="utf-8"))["runs"]
-        return [store.read(folder / name) for name in names]
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(
-            "a results folder must be complete", got=f"{folder} ({error})", fix="move it away and run again"
-        ) from None
+        job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+        stored, files, names = job["config"], job["files"], job["runs"]
+        missing = [name for name in files if not (folder / Path(name).name).is_file()]
+        if missing or not names:
+            raise BadInput("a results folder must be complete", got=f"{folder} without {missing}", fix=_FIX)
+        if config is not None and canonical(stored) != canonical(config):
+            raise BadInput("a results folder must hold the job it is named after", got=str(folder), fix=_FIX)
+        return [store.read(folder / Path(name).name) for name in names]
+    except BadInput:
+        raise
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise BadInput("a results folder must be complete", got=f"{folder} ({error})", fix=_FIX) from None
+
+
+_FIX = "move it away and run again"

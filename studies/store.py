@@ -1,7 +1,8 @@
-"""One run, one file: netCDF bytes built in memory, a digest behind them, published whole or not at all.
+"""One run, one file: netCDF bytes built in memory, with a digest behind them.
 
 A file is the netCDF4 (HDF5) image of the dataset followed by a trailer of 40 bytes: the magic ``QNOISE1\\n`` and the
 SHA-256 of all bytes before the trailer. Readers of HDF5 ignore what follows the image, so any netCDF tool opens it.
+Files are written inside a private folder, whose rename publishes all of them at once (``studies.results``).
 """
 
 from __future__ import annotations
@@ -29,23 +30,26 @@ def dataset_bytes(dataset: xr.Dataset) -> bytes:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Publish a new file: written and synced under another name, then linked; never over an existing one.
+    """Write a new file, synced to disk; never over an existing one, and removed again if writing fails.
 
     Raises:
-        BadInput: the file exists.
+        BadInput: the file exists, or the disk refuses it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
+        with open(path, "xb") as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                path.unlink()
+                raise
     except FileExistsError:
         raise BadInput("a run's file is never overwritten", got=str(path), fix="choose another folder") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    except OSError as error:
+        raise BadInput(
+            "a run's file must be writable", got=f"{path} ({error.strerror})", fix="make room, or choose another folder"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

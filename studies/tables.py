@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from noise_models.metrics import sqnr_db
 
 
 def summary_rows(runs: Sequence[xr.Dataset]) -> list[dict[str, Any]]:
-    """One row per run: SQNR of epsilon (median over steps, and last step) and of the final sample, in dB."""
+    """One row per run: SQNR in dB of epsilon (median over steps, and last step) and of the final sample.
+
+    The final sample's SQNR is pooled, so one sample that leaves the calibrated range can rule it; its median over
+    samples stands beside it, and the share of operand elements that were clipped on the run's own trajectory.
+    """
     rows = []
     for run in runs:
         injected, accumulated = sqnr_db(run, "epsilon_injected"), sqnr_db(run, "epsilon_accumulated")
@@ -28,9 +33,25 @@ def summary_rows(runs: Sequence[xr.Dataset]) -> list[dict[str, Any]]:
                 "final_sample_db": float(final.sqnr_db),
                 "final_sample_db_low": float(final.sqnr_db_low),
                 "final_sample_db_high": float(final.sqnr_db_high),
+                "final_sample_median_db": _median_over_samples_db(run),
+                "clipped_share": _clipped_share(run),
             }
         )
     return rows
+
+
+def _median_over_samples_db(run: xr.Dataset) -> float:
+    last = run.state_sample_accumulated.isel(step=-1)
+
+    def power(mean: str, square: str) -> xr.DataArray:
+        return (last.sel(moment=square) + last.sel(moment=mean) ** 2).sum("channel")
+
+    return float(np.median(10 * np.log10(power("mean_y", "yy").values / power("mean_e", "ee").values)))
+
+
+def _clipped_share(run: xr.Dataset) -> float:
+    operands = run.site_operands.sum() * run.sizes["sample"] * run.sizes["step"]
+    return float(run.site_clipped_accumulated.sum() / operands)
 
 
 def site_rows(runs: Sequence[xr.Dataset]) -> tuple[list[str], list[list[str]]]:

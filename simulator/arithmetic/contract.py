@@ -73,11 +73,11 @@ def conv2d(
 def linear(
     x: Activation, weight: PreparedWeight, bias: np.ndarray | None = None, *, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Rows (count, inputs) of a left operand times a prepared weight: a 1 x 1 convolution of 1 x 1 images."""
-    rows, depth = x.bytes.shape
-    image = Activation(x.bytes.reshape(rows, 1, 1, depth), x.zero, x.scale, x.largest, x.clipped)
-    out = _output(out, (rows, weight.outputs))
-    conv2d(image, weight, bias, out=out.reshape(rows, 1, 1, weight.outputs))
+    """A left operand (..., inputs) times a prepared weight, float32 (..., outputs): a 1 x 1 convolution of pixels."""
+    *leading, depth = x.bytes.shape
+    image = Activation(x.bytes.reshape(-1, 1, 1, depth), x.zero, x.scale, x.largest, x.clipped)
+    out = _output(out, (*leading, weight.outputs))
+    conv2d(image, weight, bias, out=out.reshape(-1, 1, 1, weight.outputs))
     return out
 
 

@@ -62,7 +62,7 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
     Symmetric: ``scale = max(|low|, |high|) / qmax``, zero point 0. Asymmetric: the range is widened to include 0,
     ``scale = (high - low) / (qmax - qmin)``, ``zero_point = clip(round_half_even(qmin - low / scale))``, so that 0 is
     represented exactly. Computed in float64; the scale is rounded to float32 once, before the zero point is derived.
-    A range of zero width gives scale 1.
+    A range so narrow that the scale would lie below the smallest normal float32, or of zero width, gives scale 1.
 
     Args:
         low: smallest values, in the granularity's parameter shape.

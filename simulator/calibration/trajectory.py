@@ -15,6 +15,7 @@ from simulator.calibration.observers import MinMaxObserver, Ranges
 from simulator.instrument.forward import forward
 from simulator.instrument.sites import watching
 from simulator.models.registry import Model
+from simulator.provenance import model_config
 
 PURPOSE = "calibrate"
 """Purpose of the noise stream of samples that fit ranges."""
@@ -62,6 +63,7 @@ def calibrate_ranges(
             members = range(first, min(first + batch_size, samples))
             sample(denoise, sampler, NoiseStream(seed, PURPOSE), members, model.sample_shape)
     source = {
+        **model_config(model),
         "observer": "min-max",
         "samples": samples,
         "seed": seed,

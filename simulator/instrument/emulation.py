@@ -18,11 +18,10 @@ from simulator.instrument.contractions import Conv2d, Linear, MatMul
 
 def linear(operation: Linear, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
     """A linear layer; returns the output and the number of clipped activations."""
-    shape = operation.input.shape
-    rows = array(operation.input).reshape(-1, 1, 1, shape[-1])
-    x = quantize_image(rows, how)
-    out = torch.empty(*shape[:-1], weight.outputs)
-    contract.conv2d(x, weight, _bias(operation.bias), out=out.numpy().reshape(-1, 1, 1, weight.outputs))
+    *leading, depth = operation.input.shape
+    x = quantize_matrices(array(operation.input).reshape(1, -1, depth), how, side="left")
+    out = torch.empty(*leading, weight.outputs)
+    contract.linear(x, weight, _bias(operation.bias), out=out.numpy().reshape(1, -1, weight.outputs))
     return out, x.clipped
 
 

@@ -76,10 +76,10 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    if isinstance(padding, str) or _pair(dilation) != (1, 1) or groups != 1:
+    if input.ndim != 4 or isinstance(padding, str) or _pair(dilation) != (1, 1) or groups != 1:
         raise BadInput(
-            "conv2d is emulated with numeric padding, dilation 1 and groups 1",
-            got=f"padding={padding}, dilation={dilation}, groups={groups}",
+            "conv2d is emulated for batches, with numeric padding, dilation 1 and groups 1",
+            got=f"rank {input.ndim}, padding={padding}, dilation={dilation}, groups={groups}",
             fix="use such a convolution, or a later version",
         )
     return run("conv2d", Conv2d(input, weight, bias, _pair(stride), _pair(padding)))

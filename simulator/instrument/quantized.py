@@ -35,11 +35,18 @@ class QuantizedModel:
         ranges: calibrated minimum and maximum of every run-time operand.
 
     Raises:
-        BadInput: ranges of a site or operand are missing.
+        BadInput: ranges of a site or operand are missing, or were calibrated on other weights.
         UncoveredContraction: a contraction that no site covers.
     """
 
     def __init__(self, model: Model, scheme: Scheme, ranges: Ranges) -> None:
+        calibrated_on = ranges.source.get("weights_digest", model.weights_digest)
+        if calibrated_on != model.weights_digest:
+            raise BadInput(
+                f"ranges must be calibrated on the model they serve, weights {model.weights_digest[:12]}",
+                got=f"weights {calibrated_on[:12]}",
+                fix="calibrate with this model",
+            )
         self.model, self.scheme, self.ranges = model, scheme, ranges
         self.sites: tuple[SiteFacts, ...] = survey(model)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}

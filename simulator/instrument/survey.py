@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ class SiteFacts:
         weight_shape: shape of the weight, None for a matmul of two activations.
         macs: multiply-accumulates per sample; of the whole site if it runs once for all samples.
         edge: whether it is the first weighted layer (it reads the sample itself) or the last.
+        operands: elements of the run-time operands per sample; of all of them if the site runs once for all samples.
         batched: whether its output has a part for each sample, in front, or is shared by all samples.
     """
 
@@ -32,6 +34,7 @@ class SiteFacts:
     weight_shape: tuple[int, ...] | None
     macs: int
     edge: bool
+    operands: int
     batched: bool
 
 
@@ -89,11 +92,16 @@ def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
             fix="use a module that treats samples independently",
         )
     contraction = two.contraction
+
+    def per_sample(count: Callable[[Contraction], int]) -> int:
+        return count(three.contraction) - count(contraction) if batched else count(contraction)
+
     return SiteFacts(
         two.site,
         tuple(contraction.activations()),
         None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape),
-        three.contraction.macs - contraction.macs if batched else contraction.macs,
+        per_sample(lambda c: c.macs),
         two.site in edges,
+        per_sample(lambda c: sum(operand.numel() for operand in c.activations().values())),
         batched,
     )

@@ -7,6 +7,7 @@ and timesteps. Deterministic for one thread count on one machine and torch versi
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def train(
         out: folder, made if missing; holds the checkpoint while training runs.
         resume: continue from a checkpoint of the same recipe in ``out``, if there is one.
         steps: replaces the recipe's number of steps (the learning rate then decays over that many).
-        recipe: replaces the recipe of that name altogether.
+        recipe: replaces the recipe of that name altogether. Any change of recipe names the model NAME-custom.
         card: compute the model card at the end (about two minutes).
         threads: torch threads while this runs; other counts than 1 give other low bits, hence other weights.
         stop_after: leave after this many steps of this call with a checkpoint and no weights, as if interrupted.
@@ -52,13 +53,19 @@ def train(
         The manifest's path, or None if ``stop_after`` ended the call.
 
     Raises:
-        BadInput: unknown name, unusable folder, missing scikit-learn, a checkpoint that is broken or of another
-            recipe, or a recipe whose loss diverges.
+        BadInput: unknown name, unusable folder, weights already in it, missing scikit-learn, a checkpoint that is
+            broken or of another recipe, or a recipe whose loss diverges.
     """
-    recipe = recipe or recipe_for(name)
+    standard = recipe_for(name)
+    recipe = recipe or standard
     if steps is not None:
         recipe = dataclasses.replace(recipe, steps=steps)
+    if recipe != standard:
+        name = f"{name}-custom"
     folder = _writable(Path(out))
+    manifest = folder / f"{name}@{recipe.version}.json"
+    if manifest.exists():
+        raise BadInput("trained weights are never replaced", got=str(manifest), fix="choose another folder")
     digits, schedule = load_digits(), NoiseSchedule()
     with _threads(threads):
         state = State(recipe)
@@ -84,7 +91,7 @@ def train(
             from simulator.models.card import write_card
 
             write_card(f"{name}@{recipe.version}", folder)
-    return folder / f"{name}@{recipe.version}.json"
+    return manifest
 
 
 def _run(
@@ -119,9 +126,11 @@ def _writable(folder: Path) -> Path:
         raise BadInput("training never overwrites the package's weights", got=folder, fix="choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise BadInput(
-            "the output must be a folder", got=f"{folder} ({error.strerror})", fix="choose another"
+            "the output must be a writable folder", got=f"{folder} ({error.strerror})", fix="choose another"
         ) from error
     return folder
 

@@ -66,10 +66,11 @@ def snr_figure(parts: Sequence[tuple[str, Sequence[xr.Dataset]]]) -> Figure:
         for row, (title, runs) in zip(axes, parts, strict=True):
             for ax, (variable, name) in zip(row, KINDS, strict=True):
                 plot_snr(runs, variable, schemes=schemes, ax=ax)
-                low, high = _range(runs)
-                plot_thresholds(runs[0], ax=ax)
-                ax.set_ylim(low, high)
                 ax.set_title(f"{title}, {name}")
+            limits = _limits(row)
+            for ax in row:
+                plot_thresholds(runs[0], ax=ax)
+                ax.set_ylim(*limits)
             row[0].set_ylabel("SQNR of $\\epsilon$ (dB)")
             row[1].legend(ncols=1, loc="upper left", bbox_to_anchor=(1.0, 1.02))
         for ax in axes[-1]:
@@ -82,11 +83,9 @@ def _schemes(runs: Sequence[xr.Dataset]) -> list[str]:
     return list(dict.fromkeys(run.scheme.item() for run in runs))
 
 
-def _range(runs: Sequence[xr.Dataset]) -> tuple[float, float]:
-    """Limits that hold every SQNR; thresholds, which span 80 dB, may leave the frame."""
-    values = np.concatenate([sqnr_db(run, variable).sqnr_db.values for run in runs for variable, _ in KINDS])
+def _limits(row: Sequence[Axes]) -> tuple[float, float]:
+    """Limits that hold every SQNR drawn so far; thresholds, which span 80 dB, may leave the frame."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for ax in row for line in ax.lines])
     finite = values[np.isfinite(values)]
-    if not finite.size:
-        return -10.0, 60.0
     margin = 3.0
-    return float(finite.min()) - margin, float(finite.max()) + margin
+    return (finite.min() - margin, finite.max() + margin) if finite.size else (-10.0, 60.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -43,8 +43,10 @@ def paper() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure with nothing of the clock in it: the same bytes for the same matplotlib."""
-    metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {"Software": None}}[path.suffix]
+def figure_bytes(figure: Figure, suffix: str) -> bytes:
+    """A figure as pdf, svg or png with nothing of the clock in it: the same bytes for the same matplotlib."""
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[suffix]
+    buffer = io.BytesIO()
     with paper():  # font embedding and the salt of SVG's ids take effect on saving
-        figure.savefig(path, dpi=200, metadata=metadata)
+        figure.savefig(buffer, format=suffix, dpi=200, metadata=metadata)
+    return buffer.getvalue()

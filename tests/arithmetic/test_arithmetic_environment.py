@@ -200,3 +200,13 @@ def test_engine__does_not_depend_on_the_neighbours_of_a_row(seed):
         first = problem.engine()
         make(rng).engine()
         assert np.array_equal(problem.engine().view(np.int32), first.view(np.int32))
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_cache__that_is_truncated_is_built_again(fresh_python, tmp_path, expected, ending):
+    assert fresh_python(PRINT, QNOISE_CACHE_DIR=str(tmp_path)).stdout.strip() == expected
+    files = list(tmp_path.rglob(f"*.{ending}"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert fresh_python(PRINT, QNOISE_CACHE_DIR=str(tmp_path)).stdout.strip() == expected

@@ -62,7 +62,7 @@ def test_byte_kernel__rounds_as_the_elementwise_kernel_does(rounding, side):
 def test_compiled_code__matches_round_exact_on_a_stratum_of_all_float32(rounding):
     x = patterns()
     finite = x[np.isfinite(x)]
-    codes = np.array([kernels.code(v, ONE, ZERO, 0, 0, rounding.value) for v in finite])
+    codes = np.array([kernels.code(v, ONE, ZERO, rounding.value) for v in finite])
     limit = int(kernels.LIMIT)
     assert np.array_equal(codes, [min(max(r, -limit), limit) for r in exact(finite, rounding)])
 

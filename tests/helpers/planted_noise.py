@@ -70,7 +70,8 @@ def recorded_one_sample_per_block(y: np.ndarray, e: np.ndarray) -> xr.Dataset:
 def recorded_sites(y: np.ndarray, e: np.ndarray) -> xr.Dataset:
     """Dataset of injected noise of sites, both float32 (step, sample, site, element)."""
     steps, samples, sites, _ = y.shape
-    facts = tuple(SiteFacts(SiteKey(f"layer{i}", "linear", 0), ("input",), (1, 1), 1, False, True) for i in range(sites))
+    keys = [SiteKey(f"layer{i}", "linear", 0) for i in range(sites)]
+    facts = tuple(SiteFacts(key, ("input",), (1, 1), macs=1, edge=False, operands=1, batched=True) for key in keys)
     record = SiteRecord(steps, samples, facts)
     for step in range(steps):
         for i, site in enumerate(facts):

@@ -33,15 +33,15 @@ def whole(tmp_path_factory):
 
 
 def _weights(folder):
-    return (folder / "digits-unet@1.safetensors").read_bytes()
+    return (folder / "digits-unet-custom@1.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 5])
 def test_train__resumed_gives_the_bits_of_not_stopping(tmp_path, whole, stop_after):
     while train("digits-unet", tmp_path, recipe=TINY, card=False, stop_after=stop_after) is None:
-        assert not (tmp_path / "digits-unet@1.safetensors").exists()
+        assert not (tmp_path / "digits-unet-custom@1.safetensors").exists()
     assert _weights(tmp_path) == _weights(whole)
-    histories = [read_manifest(f / "digits-unet@1.json")["training"]["history"] for f in (tmp_path, whole)]
+    histories = [read_manifest(f / "digits-unet-custom@1.json")["training"]["history"] for f in (tmp_path, whole)]
     assert histories[0] == histories[1]
 
 
@@ -54,8 +54,8 @@ def test_train__does_not_depend_on_global_random_state(tmp_path, whole):
 
 
 def test_train__writes_a_model_that_loads(whole):
-    model = load("digits-unet", weights=whole)
-    assert read_manifest(whole / "digits-unet@1.json")["training"]["steps_run"] == TINY.steps
+    model = load("digits-unet-custom", weights=whole)
+    assert read_manifest(whole / "digits-unet-custom@1.json")["training"]["steps_run"] == TINY.steps
     x = torch.zeros(1, *model.sample_shape)
     assert torch.isfinite(model.module(x, torch.tensor([5]))).all()
     assert not list(whole.glob(".*"))
@@ -102,7 +102,7 @@ def test_train__never_writes_into_the_package_nor_over_a_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="never overwrites the package"):
         train("digits-unet", WEIGHTS)
-    with pytest.raises(BadInput, match="must be a folder"):
+    with pytest.raises(BadInput, match="must be a writable folder"):
         train("digits-unet", tmp_path / "file")
 
 
@@ -129,3 +129,14 @@ def test_shipped_weights__are_those_of_the_lowest_held_out_loss():
 
 def read_manifest_of_package():
     return read_manifest(WEIGHTS / "digits-unet@1.json")
+
+
+def test_train__never_replaces_weights(whole):
+    before = _weights(whole)
+    with pytest.raises(BadInput, match="never replaced"):
+        train("digits-unet", whole, recipe=TINY, card=False)
+    assert _weights(whole) == before
+
+
+def test_train__names_weights_of_another_recipe_apart(whole):
+    assert not list(whole.glob("digits-unet@*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -531,10 +532,24 @@ def test_run_arms__refuses_no_arms(tiny_model):
 
 def test_run_arms__refuses_arms_of_different_models(quantized, tiny_model, ranges):
     other = dataclasses.replace(tiny_model, weights_digest="1" * 64)
+    of_other = dataclasses.replace(ranges, source={**ranges.source, "weights_digest": other.weights_digest})
+    arms = [Arm(quantized), Arm(QuantizedModel(other, Scheme.parse("w8a8"), of_other))]
     with pytest.raises(BadInput, match="2 models"):
-        run_arms(
-            [Arm(quantized), Arm(QuantizedModel(other, Scheme.parse("w8a8"), ranges))], DDIM(tiny_model.schedule, STEPS)
-        )
+        run_arms(arms, DDIM(tiny_model.schedule, STEPS))
+
+
+def test_quantized_model__refuses_ranges_of_other_weights(tiny_model, ranges):
+    other = dataclasses.replace(tiny_model, weights_digest="1" * 64)
+    with pytest.raises(BadInput, match="calibrated on the model"):
+        QuantizedModel(other, Scheme.parse("w8a8"), ranges)
+
+
+def test_key__states_the_memory_format_which_moves_float_bits(tiny_model):
+    from simulator.provenance import model_config
+
+    assert model_config(tiny_model)["memory_format"] == "contiguous"
+    module = copy.deepcopy(tiny_model.module).to(memory_format=torch.channels_last)
+    assert model_config(dataclasses.replace(tiny_model, module=module))["memory_format"] == "channels_last"
 
 
 def test_run__refuses_a_sampler_that_reads_the_output_otherwise_than_the_model_means_it(quantized, tiny_model):

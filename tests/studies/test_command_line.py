@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,12 @@ def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["--model", "digits-vae"], "digits-unet"),
         (["--scheme", "w3q8"], "wXaY"),
         (["--scheme", "w8a8", "--scheme", "w1a8"], "integer in 2..8"),
+        (["--scheme", "w8a8", "--scheme", "W08A8"], "schemes must differ"),
+        (["--eta", "nan"], "eta"),
+        (["--eta", "1e9"], "eta must keep"),
+        (["--seed", str(2**63)], "below 2**63"),
+        (["--samples", "100000000000000"], "at most"),
+        (["--threads", "99999999999"], "at most"),
         (["--eta", "-0.1"], "eta must be at least 0"),
         (["--steps", "0"], "at least 1"),
         (["--steps", "1001"], "1000"),
@@ -61,8 +68,6 @@ def test_run__unwritable_results_folder_is_exit_code_2(
 def test_run__truncated_weights_are_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    import shutil
-
     from simulator.models import registry
 
     shutil.copytree(registry.WEIGHTS, tmp_path / "weights")
@@ -106,6 +111,54 @@ def test_run__damaged_results_are_refused(
     file.write_bytes(file.read_bytes()[:-1])
     assert qnoise(monkeypatch, *arguments) == 2
     assert "digest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", '{"runs": 3}', '{"config": {}, "files": [], "runs": ["../../a.nc"]}', "{"])
+def test_run__results_of_another_job_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, content: str
+) -> None:
+    arguments = [*SMALL, "--scheme", "w8a8", "--json", "--out", str(tmp_path)]
+    monkeypatch.setattr("studies.execute.execute", lambda *a: pytest.fail("computed"))
+    import simulator
+    from studies.job import Job, Part
+
+    job = Job("digits-unet", (Part("ddim", 0.0, ("w8a8",)),), 3, 6, 0, 16, threads=1)
+    simulator.set_threads(1)
+    model = simulator.load("digits-unet")
+    folder = tmp_path / f"digits-unet-{job.key(model)[:8]}"
+    folder.mkdir()
+    (folder / "job.json").write_text(content)
+    assert qnoise(monkeypatch, *arguments) == 2
+    assert "results folder must" in capsys.readouterr().err
+
+
+def test_run__that_finishes_second_shows_the_first_ones_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    arguments = [*SMALL, "--scheme", "w8a8", "--json", "--out"]
+    assert qnoise(monkeypatch, *arguments, str(tmp_path / "first")) == 0
+    finished = Path(json.loads(capsys.readouterr().out)["folder"])
+    from studies import main_job
+
+    write_files = main_job._files
+
+    def publish_meanwhile(*details) -> dict[str, bytes]:
+        files = write_files(*details)
+        shutil.copytree(finished, tmp_path / "second" / finished.name)
+        return files
+
+    monkeypatch.setattr(main_job, "_files", publish_meanwhile)
+    assert qnoise(monkeypatch, *arguments, str(tmp_path / "second")) == 0
+    assert json.loads(capsys.readouterr().out)["reused"]
+    assert [path.name for path in (tmp_path / "second").iterdir()] == [finished.name]
+
+
+def test_run__one_sample_gives_valid_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    assert qnoise(monkeypatch, *SMALL, "--samples", "1", "--scheme", "w8a8", "--json", "--out", str(tmp_path)) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert found["runs"][0]["final_sample_db_low"] is None
 
 
 def test_run__calibration_and_evaluation_streams_are_stored_and_disjoint(

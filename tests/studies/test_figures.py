@@ -16,7 +16,7 @@ from noise_models import ptqd_threshold_db, sqnr_db
 from samplers import DDIM
 from studies.plots.samples import samples_figure
 from studies.plots.snr import plot_snr, plot_thresholds, snr_figure
-from studies.plots.style import save
+from studies.plots.style import figure_bytes
 from studies.tables import site_rows, summary_rows
 
 
@@ -74,13 +74,11 @@ def test_samples_figure__shows_full_precision_and_every_run(runs) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "png", "svg"])
-def test_save__gives_the_same_bytes_at_any_time(runs, tmp_path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_bytes__are_the_same_at_any_time(runs, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
     for epoch in ("0", "1000000000"):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)  # what matplotlib would stamp
-        path = tmp_path / f"{epoch}.{suffix}"
-        save(snr_figure([("A", runs)]), path)
-        written.append(path.read_bytes())
+        written.append(figure_bytes(snr_figure([("A", runs)]), suffix))
     assert written[0] == written[1]
     plt.close("all")
 
@@ -105,9 +103,8 @@ def test_site_rows__name_every_site_with_the_bits_of_each_scheme(runs) -> None:
     assert bits[":qk" if ":qk" in bits else "qk"] == ["-/8", "-/4"]
 
 
-def test_save__embeds_fonts_as_outlines_that_publishers_accept(runs, tmp_path) -> None:
-    save(snr_figure([("A", runs)]), tmp_path / "a.pdf")
-    content = (tmp_path / "a.pdf").read_bytes()
+def test_figure_bytes__embed_fonts_as_outlines_that_publishers_accept(runs) -> None:
+    content = figure_bytes(snr_figure([("A", runs)]), "pdf")
     assert b"/Type3" not in content
     assert b"/CIDFontType2" in content
     plt.close("all")

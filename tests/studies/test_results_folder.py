@@ -7,7 +7,7 @@ import os
 import pytest
 
 from samplers.errors import BadInput
-from studies.results import publishing, require_writable
+from studies.results import AlreadyThere, publishing, require_writable
 
 
 def test_publishing__shows_the_folder_only_when_it_is_complete(tmp_path) -> None:
@@ -40,7 +40,7 @@ def test_publishing__never_replaces_results(tmp_path) -> None:
         with publishing(folder) as temporary:
             (temporary / "a").write_text("2")
 
-    with pytest.raises(BadInput, match="never overwritten"):
+    with pytest.raises(AlreadyThere, match="never overwritten"):
         publish()
     assert [path.name for path in folder.iterdir()] == ["kept"]
     assert list(tmp_path.iterdir()) == [folder]

@@ -96,9 +96,26 @@ def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     host_choice = config.CACHE_DIR
     config.CACHE_DIR = str(_CACHE or "")
     try:
-        return numba.njit(cache=_CACHE is not None, error_model="numpy", nogil=True, **options)(function)
+        compiled = numba.njit(cache=_CACHE is not None, error_model="numpy", nogil=True, **options)(function)
     finally:
         config.CACHE_DIR = host_choice
+    if _CACHE is not None and not config.DISABLE_JIT:
+        _rebuild_when_broken(compiled._cache)
+    return compiled
+
+
+def _rebuild_when_broken(cache: Any) -> None:
+    """Compile again where numba cannot read its own cache: a truncated file would otherwise end the program."""
+    load = cache.load_overload
+
+    def load_or_forget(signature: Any, context: Any) -> Any:
+        try:
+            return load(signature, context)
+        except Exception:
+            cache.flush()
+            return None
+
+    cache.load_overload = load_or_forget
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ def round_half_away(x):
 
 
 @kernel
-def code(x, scale, zero_point, qmin, qmax, rounding):
+def code(x, scale, zero_point, rounding):
     """One element: the code before clipping, limited so that it fits an int32. NaN gives a code below ``qmin``."""
     quotient = x / scale
     rounded = np.rint(quotient) if rounding == HALF_EVEN else round_half_away(quotient)
@@ -37,7 +37,7 @@ def quantize_elementwise(x, scale, zero_point, qmin, qmax, rounding, out):
     """Every element has its own scale and zero point (flat arrays of one length). Returns the clipped count."""
     clipped = 0
     for i in range(x.size):
-        q = code(x[i], scale[i], zero_point[i], qmin, qmax, rounding)
+        q = code(x[i], scale[i], zero_point[i], rounding)
         clipped += q < qmin or q > qmax
         out[i] = min(max(q, qmin), qmax)
     return clipped
@@ -63,7 +63,7 @@ def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, out):
             out[i] = np.uint8(np.int32(inside + shift))
     else:
         for i in range(x.size):
-            q = np.int32(code(x[i], scale, zero, low, high, rounding))
+            q = np.int32(code(x[i], scale, zero, rounding))
             inside = min(max(q, low), high)
             clipped = np.int32(clipped + np.int32(inside != q))
             out[i] = np.uint8(np.int32(inside + shift))
