@@ -16,7 +16,7 @@ from simulator.arithmetic.certificate import Certificate, certify
 from simulator.arithmetic.granularity import PerAxis, PerGroup, PerTensor
 from simulator.arithmetic.kernels import quantize as quantize_kernels
 from simulator.arithmetic.kernels.tile import DEPTH, pack, packed_shape
-from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_zero_point
+from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_seed, require_zero_point
 
 SHIFT = 128
 
@@ -44,7 +44,8 @@ class Activation:
 class ScaledFormat:
     """A per-tensor spec with its parameters: all that is needed to quantize a stream of tensors statically.
 
-    The scale is rounded to float32 here, so that every division by it is one of float32.
+    The scale is rounded to float32 here, so that every division by it is one of float32. ``seed`` is that of
+    stochastic rounding: every tensor quantized with this value draws the same random words, element by element.
 
     Raises:
         BadInput: more than 8 bits, another granularity, a scale that is not positive and finite in float32, a zero
@@ -54,9 +55,11 @@ class ScaledFormat:
     spec: QuantSpec
     scale: np.float32
     zero_point: int
+    seed: int = 0
 
     def __post_init__(self) -> None:
         _byte_format(self.spec)
+        require_seed(self.seed)
         object.__setattr__(self, "scale", np.float32(self.scale))
         require_scale(self.scale)
         require_zero_point(self.zero_point, self.spec.format)
@@ -111,7 +114,7 @@ def quantize_matrices(x: np.ndarray, how: ScaledFormat, *, side: str) -> Activat
 
 def _arguments(how: ScaledFormat, shift: int) -> tuple:
     format = how.spec.format
-    return how.scale, how.zero_point, format.qmin, format.qmax, shift, how.spec.rounding.value
+    return how.scale, how.zero_point, format.qmin, format.qmax, shift, how.spec.rounding.value, np.uint64(how.seed)
 
 
 @dataclass(frozen=True)

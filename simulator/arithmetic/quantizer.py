@@ -98,7 +98,7 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
     return scale, np.clip(np.rint(qmin - low64 / scale), qmin, qmax).astype(np.int32)
 
 
-def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.ndarray) -> Quantized:
+def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.ndarray, *, seed: int = 0) -> Quantized:
     """Quantize ``x`` with given parameters (rule in the module's docstring).
 
     Args:
@@ -106,6 +106,7 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
         spec: format, granularity and rounding.
         scale: float32, positive and finite, in the granularity's parameter shape.
         zero_point: integers inside the format's range, same shape.
+        seed: of stochastic rounding, 0 to 2**64 - 1; element i in C order takes ``random_word(seed, i)``.
 
     Raises:
         BadInput: wrong dtype or shape, scale not positive and finite, zero point outside the range.
@@ -123,11 +124,19 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
     require_scale(scale)
     require_zero_point(zero_point, spec.format)
     qmin, qmax = spec.format.qmin, spec.format.qmax
+    require_seed(seed)
     codes = np.empty(x.shape, spec.format.dtype)
     full_scale = np.ascontiguousarray(spec.granularity.expand(scale, x.shape)).reshape(-1)
     full_zero = np.ascontiguousarray(spec.granularity.expand(zero_point, x.shape)).reshape(-1)
     clipped = kernels.quantize_elementwise(
-        np.ascontiguousarray(x).reshape(-1), full_scale, full_zero, qmin, qmax, spec.rounding.value, codes.reshape(-1)
+        np.ascontiguousarray(x).reshape(-1),
+        full_scale,
+        full_zero,
+        qmin,
+        qmax,
+        spec.rounding.value,
+        np.uint64(seed),
+        codes.reshape(-1),
     )
     return Quantized(codes, scale, zero_point, spec, int(clipped))
 
@@ -157,3 +166,9 @@ def require_zero_point(zero_point: np.ndarray | int, format: IntFormat) -> None:
     qmin, qmax = format.qmin, format.qmax
     if np.any(np.less(zero_point, qmin)) or np.any(np.greater(zero_point, qmax)):
         raise BadInput(f"zero_point must lie in [{qmin}, {qmax}]", got=zero_point, fix="clip it to the format's range")
+
+
+def require_seed(seed: int) -> None:
+    """Raise BadInput unless the seed of stochastic rounding fits 64 bits."""
+    if not 0 <= seed < 2**64:
+        raise BadInput("seed must lie in 0..2**64-1", got=seed, fix="use such an integer")

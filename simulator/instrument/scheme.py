@@ -4,7 +4,8 @@
 asymmetric, one static scale per tensor from the minimum and maximum over all steps of a calibration run; both inputs
 of QK^T and P.V at Y bits; softmax outputs Y bits, unsigned, scale 1/(2^Y - 1); the first layer (it reads the sample)
 and the last at 8 bits; every contraction in integers. ``wXgNaY`` shares weight scales over N input channels instead;
-the suffix ``-half-away`` rounds ties away from zero instead of to even.
+a suffix names another rounding than half to even: ``-half-away``, ``-half-up``, ``-half-down``, ``-toward-zero``,
+``-floor``, ``-ceil``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ EDGE_BITS = 8
 PROBABILITY = "probability"
 """Role of a softmax output: its range is known, so it is never calibrated."""
 
-_PATTERN = re.compile(r"w([0-9]+)(?:g([0-9]+))?a([0-9]+)(-half-away)?")
+_PATTERN = re.compile(r"w([0-9]+)(?:g([0-9]+))?a([0-9]+)(?:-([a-z-]+))?")
+
+
+def _spelling(rounding: Rounding) -> str:
+    return rounding.name.lower().replace("_", "-")
+
+
+_ROUNDINGS = {_spelling(mode): mode for mode in Rounding if mode is not Rounding.STOCHASTIC}
+"""Modes of a scheme. Stochastic rounding would need a stream for each step and site, which no scheme has yet."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class Scheme:
             bits = getattr(self, name)
             if not isinstance(bits, int) or not 2 <= bits <= 8:
                 raise BadInput(f"{name} must be an integer in 2..8", got=bits, fix="choose such a width")
+        if self.rounding is Rounding.STOCHASTIC:
+            raise BadInput("a scheme rounds deterministically", got=self.rounding.name, fix="choose another mode")
         if self.group_size is not None and (not isinstance(self.group_size, int) or self.group_size < 1):
             raise BadInput(
                 "group_size must be an integer of at least 1", got=self.group_size, fix="drop it, or use 32, 64, 128"
@@ -65,13 +76,17 @@ class Scheme:
             raise BadInput(
                 "a scheme must read wXaY or wXgNaY", got=repr(text), fix="write for instance w8a8 or w4g32a8"
             )
-        weight, group, activation, away = match.groups()
-        rounding = Rounding.HALF_AWAY if away else Rounding.HALF_EVEN
-        return cls(int(weight), int(activation), int(group) if group else None, rounding)
+        weight, group, activation, rounding = match.groups()
+        if rounding is not None and rounding not in _ROUNDINGS:
+            raise BadInput(
+                f"a scheme's rounding must be one of {', '.join(_ROUNDINGS)}", got=repr(rounding), fix="choose one"
+            )
+        mode = _ROUNDINGS[rounding] if rounding else Rounding.HALF_EVEN
+        return cls(int(weight), int(activation), int(group) if group else None, mode)
 
     def __str__(self) -> str:
         group = f"g{self.group_size}" if self.group_size else ""
-        rounding = "-half-away" if self.rounding is Rounding.HALF_AWAY else ""
+        rounding = "" if self.rounding is Rounding.HALF_EVEN else f"-{_spelling(self.rounding)}"
         return f"w{self.weight_bits}{group}a{self.activation_bits}{rounding}"
 
     def weight_spec(self, *, edge: bool) -> QuantSpec:

@@ -25,6 +25,8 @@ SCALES = [np.float32(s) for s in (0.1, 1 / 3, 0.25, 1.0, 7.3, 1e-6, 1.2e-38, 3e3
 SPECIAL = np.array([0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38, 1.17549435e-38], "f4")
 formats = st.builds(IntFormat, st.integers(1, 16), st.booleans())
 roundings = st.sampled_from(list(Rounding))
+deterministic = st.sampled_from([mode for mode in Rounding if mode is not Rounding.STOCHASTIC])
+NEAREST = (Rounding.HALF_EVEN, Rounding.HALF_AWAY, Rounding.HALF_UP, Rounding.HALF_DOWN)
 floats = st.floats(width=32, allow_nan=False)
 scales = st.floats(min_value=2.0**-40, max_value=2.0**40, width=32)
 
@@ -52,7 +54,7 @@ def test_quantize__equals_an_exact_rational_model(fmt, rounding):
     for scale in SCALES:
         for zero in (fmt.qmin, fmt.qmax, (fmt.qmin + fmt.qmax) // 2):
             x = rng.choice(tie_dense(scale, fmt, rng), 160)
-            want = [quantize_one(v, scale, zero, fmt, rounding) for v in x]
+            want = [quantize_one(v, scale, zero, fmt, rounding, i) for i, v in enumerate(x)]
             spec = QuantSpec(fmt, rounding=rounding)
             got = one(x, spec, scale, zero)
             assert got.codes.dtype == fmt.dtype
@@ -67,7 +69,7 @@ def test_byte_kernels__equal_an_exact_rational_model(fmt, rounding):
     for scale in SCALES[:6]:
         zero = int(rng.integers(fmt.qmin, fmt.qmax, endpoint=True))
         x = rng.choice(tie_dense(scale, fmt, rng), (1, 2, 3, 24))
-        want = [quantize_one(v, scale, zero, fmt, rounding) for v in x.reshape(-1)]
+        want = [quantize_one(v, scale, zero, fmt, rounding, i) for i, v in enumerate(x.reshape(-1))]
         codes, clipped = np.array([c for c, _ in want]).reshape(x.shape), sum(c for _, c in want)
         how = ScaledFormat(QuantSpec(fmt, rounding=rounding), scale, zero)
         image = quantize_image(x, how, (2, 1))
@@ -113,7 +115,7 @@ def test_quantize__is_idempotent(values, fmt, rounding, scale, data):
     assert again.clipped == 0
 
 
-@given(st.lists(floats, min_size=2, max_size=30), formats, roundings, scales, st.data())
+@given(st.lists(floats, min_size=2, max_size=30), formats, deterministic, scales, st.data())
 def test_quantize__is_monotone(values, fmt, rounding, scale, data):
     zero = data.draw(st.integers(fmt.qmin, fmt.qmax))
     codes = one(np.sort(np.array(values, np.float32)), QuantSpec(fmt, rounding=rounding), scale, zero).codes
@@ -121,17 +123,18 @@ def test_quantize__is_monotone(values, fmt, rounding, scale, data):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), formats, roundings, scales, st.data())
-def test_quantize__errs_by_at_most_half_a_step_inside_the_range(shares, fmt, rounding, scale, data):
+def test_quantize__errs_by_at_most_half_a_step_or_one_inside_the_range(shares, fmt, rounding, scale, data):
     zero = data.draw(st.integers(fmt.qmin, fmt.qmax))
     low, high = (fmt.qmin - zero) * scale, (fmt.qmax - zero) * scale
     x = (low + np.array(shares) * (high - low)).astype(np.float32)
     got = one(x, QuantSpec(fmt, rounding=rounding), scale, zero)
     error = np.abs(dequantize(got).astype(np.float64) - x.astype(np.float64))
-    # beside scale / 2: one float32 rounding of the quotient, and one of the product that goes back
-    assert np.all(error <= scale / 2 + 2.0**-23 * np.abs(x))
+    # beside the step: one float32 rounding of the quotient, and one of the product that goes back
+    steps = 0.5 if rounding in NEAREST else 1.0
+    assert np.all(error <= steps * scale + 2.0**-23 * np.abs(x))
 
 
-@given(st.lists(floats, min_size=1, max_size=20), roundings, st.integers(-20, 20))
+@given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=20), roundings, st.integers(-20, 20))
 def test_quantize__commutes_with_powers_of_two(values, rounding, power):
     x = np.array(values, np.float32)
     scaled = (x.astype(np.float64) * 2.0**power).astype(np.float32)

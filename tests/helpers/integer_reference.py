@@ -13,7 +13,7 @@ from operator import mul
 import numpy as np
 
 from simulator.arithmetic.formats import IntFormat
-from simulator.arithmetic.rounding import Rounding, round_exact
+from simulator.arithmetic.rounding import Rounding, random_word, round_exact
 
 FLOAT32_MAX = (2 - Fraction(1, 2**23)) * 2**127
 
@@ -31,8 +31,10 @@ def nearest_float32(value: Fraction) -> Fraction | None:
     return rounded if abs(rounded) <= FLOAT32_MAX else None
 
 
-def quantize_one(x: np.float32, scale: np.float32, zero: int, fmt: IntFormat, rounding: Rounding) -> tuple[int, bool]:
-    """Code of one element and whether it was clipped: q = clip(round(f32(x / scale)) + zero)."""
+def quantize_one(
+    x: np.float32, scale: np.float32, zero: int, fmt: IntFormat, rounding: Rounding, index: int = 0
+) -> tuple[int, bool]:
+    """Code of one element (seed 0) and whether it was clipped: q = clip(round(f32(x / scale)) + zero)."""
     if np.isnan(x):
         return fmt.qmin, True
     if np.isinf(x):
@@ -40,7 +42,7 @@ def quantize_one(x: np.float32, scale: np.float32, zero: int, fmt: IntFormat, ro
     quotient = nearest_float32(Fraction(float(x)) / Fraction(float(scale)))
     if quotient is None:
         return (fmt.qmax if x > 0 else fmt.qmin), True
-    code = round_exact(quotient, rounding) + zero
+    code = round_exact(quotient, rounding, random_word(0, index)) + zero
     return min(max(code, fmt.qmin), fmt.qmax), not fmt.qmin <= code <= fmt.qmax
 
 

@@ -64,5 +64,14 @@ def test_activation_spec__is_unsigned_asymmetric_per_tensor_and_8_bits_at_the_ed
 
 
 def test_str__tells_schemes_apart():
-    schemes = [Scheme(w, a, g, r) for w in (2, 8) for a in (2, 8) for g in (None, 4) for r in Rounding]
+    modes = [mode for mode in Rounding if mode is not Rounding.STOCHASTIC]
+    schemes = [Scheme(w, a, g, r) for w in (2, 8) for a in (2, 8) for g in (None, 4) for r in modes]
     assert len({str(scheme) for scheme in schemes}) == len(schemes)
+    assert [Scheme.parse(str(scheme)) for scheme in schemes] == schemes
+
+
+def test_scheme__does_not_round_stochastically():
+    with pytest.raises(BadInput, match="deterministically"):
+        Scheme(8, 8, rounding=Rounding.STOCHASTIC)
+    with pytest.raises(BadInput, match="rounding must be one of"):
+        Scheme.parse("w8a8-stochastic")

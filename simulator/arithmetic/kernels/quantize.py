@@ -6,26 +6,16 @@ import numpy as np
 from numba import prange
 
 from simulator.arithmetic.kernels.accelerate import kernel, parallel_kernel
+from simulator.arithmetic.kernels.rounding import HALF_EVEN, round_float32
 
-HALF_EVEN = 0  # Rounding.HALF_EVEN.value
-ONE_HALF = np.float32(0.5)
-ONE = np.float32(1.0)
 # beyond this a float32 quotient is clipped anyway, and the conversion to int32 would overflow
 LIMIT = np.float32(2.0**24)
 
 
 @kernel
-def round_half_away(x):
-    """Nearest integer, ties away from zero; exact, since ``x - trunc(x)`` is exact."""
-    whole = np.trunc(x)
-    return whole + np.copysign(ONE, x) if np.abs(x - whole) >= ONE_HALF else whole
-
-
-@kernel
-def code(x, scale, zero_point, rounding):
+def code(x, scale, zero_point, rounding, seed, index):
     """One element: the code before clipping, limited so that it fits an int32. NaN gives a code below ``qmin``."""
-    quotient = x / scale
-    rounded = np.rint(quotient) if rounding == HALF_EVEN else round_half_away(quotient)
+    rounded = round_float32(x / scale, rounding, seed, index)
     # written so that NaN fails the first comparison
     limited = rounded if rounded >= -LIMIT else -LIMIT
     limited = limited if limited <= LIMIT else LIMIT
@@ -33,26 +23,26 @@ def code(x, scale, zero_point, rounding):
 
 
 @kernel
-def quantize_elementwise(x, scale, zero_point, qmin, qmax, rounding, out):
+def quantize_elementwise(x, scale, zero_point, qmin, qmax, rounding, seed, out):
     """Every element has its own scale and zero point (flat arrays of one length). Returns the clipped count."""
     clipped = 0
     for i in range(x.size):
-        q = code(x[i], scale[i], zero_point[i], rounding)
+        q = code(x[i], scale[i], zero_point[i], rounding, seed, np.uint64(i))
         clipped += q < qmin or q > qmax
         out[i] = min(max(q, qmin), qmax)
     return clipped
 
 
 @kernel
-def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, out):
+def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, seed, first, out):
     """One contiguous run with one scale, as bytes ``code + offset`` modulo 256. Returns the clipped count.
 
-    ``offset`` moves codes to the bytes that the matmul kernels take.
+    ``offset`` moves codes to the bytes that the matmul kernels take; ``first`` is the run's index in the whole tensor.
     """
     clipped = np.int32(0)
     low, high, shift = np.int32(qmin), np.int32(qmax), np.int32(offset)
     zero = np.int32(zero_point)
-    if rounding == HALF_EVEN:
+    if rounding == HALF_EVEN:  # apart, so that the compiler makes vector instructions of it
         for i in range(x.size):
             quotient = np.rint(x[i] / scale)
             limited = quotient if quotient >= -LIMIT else -LIMIT
@@ -63,7 +53,7 @@ def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, out):
             out[i] = np.uint8(np.int32(inside + shift))
     else:
         for i in range(x.size):
-            q = np.int32(code(x[i], scale, zero, rounding))
+            q = np.int32(code(x[i], scale, zero, rounding, seed, np.uint64(first + i)))
             inside = min(max(q, low), high)
             clipped = np.int32(clipped + np.int32(inside != q))
             out[i] = np.uint8(np.int32(inside + shift))
@@ -71,18 +61,19 @@ def quantize_row(x, scale, zero_point, qmin, qmax, offset, rounding, out):
 
 
 @parallel_kernel
-def quantize_rows(x, scale, zero_point, qmin, qmax, offset, rounding, out):
+def quantize_rows(x, scale, zero_point, qmin, qmax, offset, rounding, seed, out):
     """Quantize a 2-D array with one scale for all into bytes. Returns the clipped count."""
     clipped = 0
     for i in prange(x.shape[0]):
-        clipped += quantize_row(x[i], scale, zero_point, qmin, qmax, offset, rounding, out[i])
+        first = i * x.shape[1]
+        clipped += quantize_row(x[i], scale, zero_point, qmin, qmax, offset, rounding, seed, first, out[i])
     return clipped
 
 
 @parallel_kernel
-def quantize_image(x, scale, zero_point, qmin, qmax, offset, rounding, pad_h, pad_w, out):
+def quantize_image(x, scale, zero_point, qmin, qmax, offset, rounding, seed, pad_h, pad_w, out):
     """Quantize (batch, height, width, channel) into a padded byte image; padding holds the zero point's byte."""
-    batch, height, width = x.shape[:3]
+    batch, height, width, channels = x.shape
     fill = np.uint8(zero_point + offset)
     clipped = 0
     for b in prange(batch):
@@ -101,6 +92,8 @@ def quantize_image(x, scale, zero_point, qmin, qmax, offset, rounding, pad_h, pa
                     qmax,
                     offset,
                     rounding,
+                    seed,
+                    ((b * height + row - pad_h) * width) * channels,
                     image[row, pad_w : pad_w + width].reshape(-1),
                 )
     return clipped
