@@ -1,0 +1,134 @@
+"""Limited accumulators: what a machine's register does to an integer sum.
+
+The sum over k of ``(x_k - zx)(w_k - zw)`` is formed in a register of ``bits`` bits. Which of its bits come out depends
+on how the machine narrows (wrap or saturate) and, when it saturates, on everything else stated here.
+:func:`accumulate_exact` is the normative scalar form, in Python's unbounded integers; ``kernels/accumulate.py`` has the
+compiled one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from samplers.errors import BadInput
+
+
+class Overflow(Enum):
+    """What a register does with a sum that does not fit. Values are the codes that the kernels switch on."""
+
+    EXACT = 0
+    """Nothing is lost: the mathematical integer."""
+    WRAP = 1
+    """Two's complement: the low bits. Independent of the order of summation."""
+    SATURATE = 2
+    """The nearest representable value, at every narrowing add."""
+
+
+class ZeroPoint(Enum):
+    """Where zero points are subtracted."""
+
+    INSIDE = "inside"
+    """``(x - zx)(w - zw)`` enters the register."""
+    OUTSIDE = "outside"
+    """``x w`` enters the register; afterwards ``- zx sum w - zw sum x + K zx zw`` is added in exact integers."""
+
+
+class Bias(Enum):
+    """When an integer bias enters the register."""
+
+    FIRST = "first"
+    """The register starts at the narrowed bias."""
+    LAST = "last"
+    """One more narrowing add after the last product."""
+
+
+class KOrder(Enum):
+    """Order of a convolution's products."""
+
+    ROW_COLUMN_CHANNEL = "row, column, channel"
+    """(kernel row, kernel column, input channel), channel fastest."""
+    CHANNEL_ROW_COLUMN = "channel, row, column"
+    """(input channel, kernel row, kernel column), column fastest."""
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """A machine's accumulator.
+
+    Args:
+        bits: width of the two's complement register, 2 to 64; not used by EXACT.
+        overflow: what happens to a sum that does not fit.
+        tree: how many consecutive products are summed exactly before one narrowing add; the last group may be shorter.
+        k_order: order of a convolution's products; a matmul has one order.
+        zero_point: where zero points are subtracted.
+        bias: when the bias enters.
+
+    Raises:
+        BadInput: bits outside 2..64, or tree below 1.
+    """
+
+    bits: int = 32
+    overflow: Overflow = Overflow.EXACT
+    tree: int = 1
+    k_order: KOrder = KOrder.ROW_COLUMN_CHANNEL
+    zero_point: ZeroPoint = ZeroPoint.INSIDE
+    bias: Bias = Bias.FIRST
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.bits, int) and 2 <= self.bits <= 64):
+            raise BadInput("bits must be an integer from 2 to 64", got=repr(self.bits), fix="choose a width in 2..64")
+        if not (isinstance(self.tree, int) and self.tree >= 1):
+            raise BadInput("tree must be an integer of at least 1", got=repr(self.tree), fix="1 narrows every product")
+
+    @property
+    def smallest(self) -> int:
+        """Smallest value of the register."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def largest(self) -> int:
+        """Largest value of the register."""
+        return (1 << (self.bits - 1)) - 1
+
+    def narrow(self, value: int) -> int:
+        """What the register holds of ``value``."""
+        if self.overflow is Overflow.EXACT:
+            return value
+        if self.overflow is Overflow.SATURATE:
+            return min(max(value, self.smallest), self.largest)
+        return ((value - self.smallest) & ((1 << self.bits) - 1)) + self.smallest
+
+
+def accumulate_exact(
+    x: Sequence[int], w: Sequence[int], accumulator: Accumulator, x_zero: int = 0, w_zero: int = 0, bias: int = 0
+) -> tuple[int, bool]:
+    """One output, in unbounded integers.
+
+    Args:
+        x: codes in the order they are multiplied.
+        w: likewise.
+        accumulator: the machine.
+        x_zero: zero point of ``x``.
+        w_zero: zero point of ``w``.
+        bias: integer bias.
+
+    Returns:
+        The sum, and whether it overflowed: for WRAP that what entered the register, summed exactly, does not fit; for
+        SATURATE that some narrowing add saturated; for EXACT False.
+    """
+    inside = accumulator.zero_point is ZeroPoint.INSIDE
+    zx, zw = (x_zero, w_zero) if inside else (0, 0)
+    products = [(a - zx) * (b - zw) for a, b in zip(x, w, strict=True)]
+    steps = [sum(products[i : i + accumulator.tree]) for i in range(0, len(products), accumulator.tree)]
+    steps = [bias, *steps] if accumulator.bias is Bias.FIRST else [*steps, bias]
+    register, saturated = 0, False
+    for step in steps:
+        narrowed = accumulator.narrow(register + step)
+        saturated |= narrowed != register + step
+        register = narrowed
+    if accumulator.overflow is Overflow.WRAP:
+        saturated = register != sum(steps)
+    outside = 0 if inside else len(x) * x_zero * w_zero - x_zero * sum(w) - w_zero * sum(x)
+    return register + outside, saturated
