@@ -41,7 +41,7 @@ def accumulate_one(x, w, x_zero, w_zero, tree, overflow, low, high, first, last)
 
 @parallel_kernel
 def accumulate(x, w, x_zero, w_zero, tree, overflow, low, high, first, last, out):
-    """``out[m, n]`` from rows of ``x`` and ``w``; ``w_zero``, ``first``, ``last`` per output. Returns the overflow count."""
+    """``out[m, n]`` from rows of ``x`` and ``w``; ``w_zero``, ``first``, ``last`` per output. Returns a count."""
     count = 0
     for m in prange(x.shape[0]):
         for n in range(w.shape[0]):
