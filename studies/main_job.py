@@ -47,10 +47,12 @@ def job_from_options(
 def run_main_job(*, out: Path, as_json: bool, **options: Any) -> None:
     """Run the job, or find it done; leave datasets, figures and a summary, and print the tables."""
     started = time.time()
+    import torch  # noqa: F401 - before any kernel, so that both use torch's OpenMP pool and not one each
+
     job = job_from_options(**options)
     from simulator.arithmetic.compilation import compiling
 
-    with compiling() as kernels_ready:  # a cold cache fills while torch loads and float work runs
+    with compiling() as kernels_ready:  # a cold cache fills while float work runs
         runs, folder, reused = _find_or_compute(job, out, kernels_ready, started)
     _show(runs, folder, reused, as_json)
 

@@ -80,10 +80,10 @@ def round_exact(value: Fraction, rounding: Rounding, word: int = 0) -> int:
     magnitude = abs(value)
     whole = math.floor(magnitude)
     if rounding is Rounding.HALF_AWAY:
-        magnitude = whole + (magnitude - whole >= HALF)
+        away = magnitude - whole >= HALF
     else:
-        magnitude = whole + (word < (magnitude - whole) * 2**32)
-    return int(-magnitude if value < 0 else magnitude)
+        away = word < (magnitude - whole) * 2**32
+    return -(whole + away) if value < 0 else whole + away
 
 
 def random_word(seed: int, index: int) -> int:

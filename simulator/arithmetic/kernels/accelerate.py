@@ -52,7 +52,8 @@ def _launch_threads() -> None:
     """Start numba's thread pool now, and put torch's thread count back.
 
     The launch sets the count of whichever OpenMP runtime answers first, which is torch's own where torch is loaded; a
-    host program's choice, and the count that a run's key states, would change at the first kernel.
+    host program's choice, and the count that a run's key states, would change at the first kernel. A program that uses
+    both imports torch first: loaded later, torch brings a second OpenMP runtime, and two pools spin against each other.
     """
     from numba.np.ufunc import parallel
 

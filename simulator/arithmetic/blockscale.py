@@ -1,0 +1,398 @@
+"""Block formats: small elements that share a scale (OCP microscaling and NVFP4).
+
+MX (block of 32, E8M0 scale ``2**k``): ``k = clamp(e(amax) - emax, -127, 127)`` with ``emax`` the exponent of the
+element format's largest value, ``e`` one of :class:`ScaleMode`; element = ``round(x / 2**k)`` in the element format,
+from the exact quotient, saturating.
+
+NVFP4 (block of 16, E2M1 elements, E4M3 scale, one float32 scale ``g`` for the whole tensor): with every operation
+rounded to float32 once and in this order, ``s = E4M3(clamp((amax / 6) / g, 2**-6, 448))`` and element =
+``E2M1(x * ((1 / g) / s))``, saturating. ``g`` defaults to ``max(amax of the tensor / 2688, 2**-118)`` so that block
+scales use all of E4M3 (2688 = 448 * 6); ``g = 1`` is the one-level format.
+
+Special values. A block with a NaN or an infinity has the scale NaN (code 255 of E8M0, 0x7F of E4M3) and element codes
+0, so that all of it dequantizes to NaN; the tensor's default ``g`` ignores such values. A block of zeros has the
+smallest scale (code 0 of E8M0, 2**-6 of E4M3) and signed zeros; MXINT8 has no negative zero. A tensor without a finite
+nonzero value has ``g = 1``. MXINT8 codes are -127..127: -128 is decoded (to -2) and never produced. Only MXINT8 in
+modes other than FLOOR can ask for ``k = 128``: it gets 127 and elements saturate.
+
+Dequantizing MX is exact in float32 for finite results. Float32 cannot hold a value of 2**128 or more: it gives an
+infinity. From finite float32 input that needs CEIL, EVEN or RCEIL and an element that rounds up to 2**128 (a block
+whose largest value lies within rounding of float32's own). Float64 holds every value. An NVFP4 value has up to 30
+significant bits: float32 gives ``f32(element * f32(g * s))``, float64 is exact.
+
+Sources: OCP Microscaling Formats (MX) Specification 1.0, sections 5 and 6.3 (FLOOR); torchao 0.18 for the other modes
+and the order of NVFP4's operations. Differences: microxcaling's default rounding "nearest" is half away from zero
+(here ``Rounding.HALF_AWAY``), and it gives NaN where ``k`` exceeds 127; RCEIL here is the exact ceiling, torchao 0.18
+rounds log2 to float32 first and can lie one exponent lower just above a power of two; it also divides by 2**-126 where
+the scale is 2**-127.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+
+import numpy as np
+
+from samplers.errors import BadInput
+from simulator.arithmetic.float_formats import (
+    E2M1,
+    E2M3,
+    E3M2,
+    E4M3,
+    E5M2,
+    E8M0,
+    FLOAT32,
+    TWO,
+    FloatFormat,
+    Overflow,
+    decode,
+    encode,
+    floor_log2,
+    require_float32,
+    require_rounding,
+)
+from simulator.arithmetic.granularity import PerGroup
+from simulator.arithmetic.kernels import blockscale as kernels
+from simulator.arithmetic.rounding import Rounding, round_exact
+
+SMALLEST_BLOCK_SCALE = np.float32(2.0**-6)
+# inside these bounds 1 / g, (1 / g) / s and g * s are normal float32 numbers for every E4M3 scale s from 2**-6
+GLOBAL_SCALE_RANGE = (np.float32(2.0**-118), np.float32(2.0**117))
+
+
+class ScaleMode(Enum):
+    """``e(amax)``: which power of two stands for the largest magnitude ``amax`` of a block."""
+
+    FLOOR = "floor"
+    """``floor(log2 amax)``: OCP's own rule; up to the top binade of elements saturates."""
+    CEIL = "ceil"
+    """``ceil(log2 amax)``."""
+    EVEN = "even"
+    """``floor(log2 r)`` with ``r`` = ``amax`` rounded to the element's mantissa bits."""
+    RCEIL = "rceil"
+    """``ceil(log2(amax / max)) + emax``: the smallest scale with which no element exceeds ``max``."""
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """MXINT8's element: a two's complement integer times ``2**-6``, range -127..127 in steps."""
+
+    name: str = "INT8"
+    bits: int = 8
+    mantissa_bits: int = 6
+    emax: int = 0
+    max: float = 127 / 64
+
+    def encode_exact(self, value: float | Fraction, rounding: Rounding = Rounding.HALF_EVEN) -> int:
+        """Code of a finite number, as the unsigned pattern of two's complement."""
+        require_rounding(rounding)
+        return min(max(round_exact(Fraction(value) * 64, rounding), -127), 127) & 0xFF
+
+    def decode_exact(self, code: int) -> float:
+        """Value of a code (0 to 255)."""
+        return (code - 256 if code > 127 else code) / 64
+
+    def kernel_form(self) -> tuple[int, ...]:
+        """As a float format whose only normal binade starts at 1: its step is the same below and above."""
+        return (self.mantissa_bits, 0, 0, 127, 127, -1, self.bits, kernels.TWOS_COMPLEMENT)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+INT8 = FixedPoint()
+
+
+@dataclass(frozen=True)
+class BlockFormat:
+    """Elements that share a scale.
+
+    Args:
+        name: what tables call it.
+        element: format of an element; overflow must saturate.
+        size: elements in a block.
+        scale: ``E8M0`` (MX) or ``E4M3`` (two-level, with E2M1 elements).
+
+    Raises:
+        BadInput: another scale or pairing, a size below 1, or elements that do not saturate.
+    """
+
+    name: str
+    element: FloatFormat | FixedPoint
+    size: int = 32
+    scale: FloatFormat = E8M0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.size, int) and self.size >= 1):
+            raise BadInput("block size must be a positive integer", got=repr(self.size), fix="use at least 1")
+        if self.scale != E8M0 and (self.scale, self.element) != (E4M3, E2M1):
+            raise BadInput(
+                "a block scale must be E8M0, or E4M3 over E2M1 elements",
+                got=f"{self.scale} over {self.element}",
+                fix="use one of the named block formats",
+            )
+        if isinstance(self.element, FloatFormat) and (
+            self.element.overflow is not Overflow.SATURATE or not self.element.signed or self.element.bits > 8
+        ):
+            raise BadInput(
+                "block elements must be signed, at most 8 bits wide and saturating",
+                got=self.element,
+                fix="use E4M3, E5M2, E3M2, E2M3, E2M1 or INT8",
+            )
+
+    @property
+    def two_level(self) -> bool:
+        """Whether a float32 scale for the whole tensor stands above the block scales."""
+        return self.scale != E8M0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+MXINT8 = BlockFormat("MXINT8", INT8)
+MXFP8_E4M3 = BlockFormat("MXFP8_E4M3", E4M3)
+MXFP8_E5M2 = BlockFormat("MXFP8_E5M2", E5M2)
+MXFP6_E3M2 = BlockFormat("MXFP6_E3M2", E3M2)
+MXFP6_E2M3 = BlockFormat("MXFP6_E2M3", E2M3)
+MXFP4 = BlockFormat("MXFP4", E2M1)
+NVFP4 = BlockFormat("NVFP4", E2M1, 16, E4M3)
+
+MX_FORMATS = (MXINT8, MXFP8_E4M3, MXFP8_E5M2, MXFP6_E3M2, MXFP6_E2M3, MXFP4)
+
+
+@dataclass(frozen=True)
+class BlockScaled:
+    """A tensor in a block format: real value = ``global_scale * scale * element``.
+
+    Attributes:
+        codes: element codes, uint8 (one per byte, not packed), the tensor's shape.
+        scales: scale codes, uint8, the tensor's shape with ``axis`` counting blocks.
+        format: what the codes mean.
+        axis: the axis that is cut into blocks (not negative).
+        global_scale: float32, 1 in MX.
+        saturated: how many elements rounded beyond the element format's largest value.
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
+    format: BlockFormat
+    axis: int
+    global_scale: np.float32 = np.float32(1)  # noqa: RUF009 - an immutable value
+    saturated: int = 0
+
+
+def shared_exponent_exact(
+    amax: float | Fraction, element: FloatFormat | FixedPoint, mode: ScaleMode = ScaleMode.FLOOR
+) -> int:
+    """Exponent ``k`` of an MX block whose largest magnitude is ``amax``: the normative form.
+
+    >>> [shared_exponent_exact(7.0, E2M1, mode) for mode in ScaleMode]
+    [0, 1, 1, 1]
+    """
+    magnitude = Fraction(amax)
+    if magnitude == 0:
+        return -127
+    floor = floor_log2(magnitude)
+    if mode is ScaleMode.RCEIL:
+        ratio = magnitude / Fraction(element.max)
+        k = floor_log2(ratio)
+        k += int(ratio > TWO**k)
+    elif mode is ScaleMode.CEIL:
+        k = floor + int(magnitude > TWO**floor) - element.emax
+    elif mode is ScaleMode.EVEN:
+        step = TWO ** (floor - element.mantissa_bits)
+        k = floor_log2(round_exact(magnitude / step, Rounding.HALF_EVEN) * step) - element.emax
+    else:
+        k = floor - element.emax
+    return min(max(k, -127), 127)
+
+
+def quantize_block_exact(
+    block: Sequence[float],
+    format: BlockFormat,
+    mode: ScaleMode = ScaleMode.FLOOR,
+    rounding: Rounding = Rounding.HALF_EVEN,
+    global_scale: float = 1.0,
+) -> tuple[int, list[int]]:
+    """Scale code and element codes of one block: the normative form of :func:`quantize`.
+
+    >>> quantize_block_exact([6.0, 1.25, -0.3, 7.0], MXFP4)
+    (127, [7, 2, 9, 7])
+    """
+    values = [float(v) for v in block]
+    if not np.all(np.isfinite(values)):
+        return format.scale.nan_code, [0] * len(values)
+    amax = max(Fraction(abs(v)) for v in values)
+    if not format.two_level:
+        k = shared_exponent_exact(amax, format.element, mode)
+        scaled = [_scaled(v, TWO**-k, as_float32=False) for v in values]
+        return k + 127, [format.element.encode_exact(v, rounding) for v in scaled]
+    g = Fraction(global_scale)
+    wanted = _to_float32(_to_float32(amax / 6) / g)
+    scale_code = E4M3.encode_exact(min(max(wanted, Fraction(1, 64)), Fraction(448)))
+    reciprocal = _to_float32(_to_float32(1 / g) / Fraction(E4M3.decode_exact(scale_code)))
+    scaled = [_scaled(v, reciprocal, as_float32=True) for v in values]
+    return scale_code, [format.element.encode_exact(v, rounding) for v in scaled]
+
+
+def quantize(
+    x: np.ndarray,
+    format: BlockFormat,
+    axis: int = -1,
+    mode: ScaleMode | None = None,
+    rounding: Rounding = Rounding.HALF_EVEN,
+    global_scale: float | None = None,
+) -> BlockScaled:
+    """Quantize ``x`` in blocks along ``axis`` (rules and special values in the module's docstring).
+
+    Args:
+        x: float32, at least one element; the last block may be shorter.
+        format: one of the named block formats.
+        axis: the axis to cut; negative counts from the end.
+        mode: shared exponent of MX, FLOOR by default; NVFP4 takes none.
+        rounding: of elements, half to even or half away; NVFP4's scales round half to even.
+        global_scale: NVFP4's scale of the whole tensor, from 2**-118 to 2**117; by default from its largest value.
+
+    Returns:
+        Element codes, scale codes and the count of saturated elements.
+
+    Raises:
+        BadInput: wrong dtype, no element, no such axis, a mode or global scale that the format does not take.
+    """
+    require_float32(x)
+    require_rounding(rounding)
+    if x.size == 0 or not -x.ndim <= axis < x.ndim:
+        raise BadInput(
+            "x must have an element, and axis must be one of its axes",
+            got=f"shape {x.shape}, axis {axis}",
+            fix="choose an existing axis of a tensor that is not empty",
+        )
+    axis %= x.ndim
+    if format.two_level:
+        if mode is not None:
+            raise BadInput(f"{format} has no shared exponent mode", got=mode, fix="leave mode out")
+        return _quantize_two_level(x, format, axis, rounding, global_scale)
+    if global_scale is not None:
+        raise BadInput(f"{format} has no global scale", got=global_scale, fix="leave it out, or use NVFP4")
+    mode = ScaleMode.FLOOR if mode is None else mode
+    moved = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    rows = moved.reshape(-1, x.shape[axis])
+    codes = np.empty(rows.shape, np.uint8)
+    scales = np.empty((rows.shape[0], -(-rows.shape[1] // format.size)), np.uint8)
+    form, emax = format.element.kernel_form(), format.element.emax
+    saturated = kernels.encode_blocks(
+        rows.view(np.int32),
+        format.size,
+        form,
+        emax,
+        _carry(format.element, mode),
+        rounding is Rounding.HALF_EVEN,
+        codes,
+        scales,
+    )
+
+    def back(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.moveaxis(array.reshape(*moved.shape[:-1], -1), -1, axis))
+
+    return BlockScaled(back(codes), back(scales), format, axis, np.float32(1), int(saturated))
+
+
+def dequantize(quantized: BlockScaled, dtype: type[np.float32] | type[np.float64] = np.float32) -> np.ndarray:
+    """Real values of a block-scaled tensor; where float32 is not exact, the module's docstring says.
+
+    Args:
+        quantized: codes and scales.
+        dtype: float32, or float64 for the exact value always.
+
+    Raises:
+        BadInput: another dtype, or scales that do not fit the codes.
+    """
+    if dtype not in (np.float32, np.float64):
+        raise BadInput("dtype must be float32 or float64", got=dtype, fix="convert the result yourself")
+    groups = _groups(quantized.codes.ndim, quantized.axis, quantized.format)
+    expected = groups.parameter_shape(quantized.codes.shape)
+    if quantized.scales.shape != expected:
+        raise BadInput(
+            f"scales must have shape {expected} for these codes", got=quantized.scales.shape, fix="reshape them"
+        )
+    scale = decode(quantized.scales, quantized.format.scale).astype(dtype) * np.asarray(quantized.global_scale, dtype)
+    element = quantized.format.element
+    if isinstance(element, FixedPoint):
+        value = np.asarray(quantized.codes.view(np.int8) / np.float32(64), dtype)
+    else:
+        value = decode(quantized.codes, element).astype(dtype)
+    with np.errstate(over="ignore"):  # an infinity where float32 ends is the stated result
+        return np.asarray(value * groups.expand(scale, quantized.codes.shape))
+
+
+def _quantize_two_level(
+    x: np.ndarray, format: BlockFormat, axis: int, rounding: Rounding, global_scale: float | None
+) -> BlockScaled:
+    magnitude = np.abs(x)
+    if global_scale is None:
+        finite = np.max(magnitude, where=np.isfinite(magnitude), initial=0)
+        g = max(finite / np.float32(2688), GLOBAL_SCALE_RANGE[0]) if finite > 0 else np.float32(1)
+    else:
+        g = np.float32(global_scale)
+        if not GLOBAL_SCALE_RANGE[0] <= g <= GLOBAL_SCALE_RANGE[1]:
+            raise BadInput("global_scale must lie in 2**-118..2**117", got=global_scale, fix="rescale the data")
+    groups = _groups(x.ndim, axis, format)
+    amax = groups.reduce(magnitude, np.maximum)
+    broken = ~np.isfinite(amax)
+    with np.errstate(over="ignore"):  # a block scale beyond float32 is clamped like any beyond 448
+        wanted = np.where(broken, np.float32(0), amax) / np.float32(6) / g
+    scales = encode(np.clip(wanted, SMALLEST_BLOCK_SCALE, np.float32(E4M3.max)), E4M3)
+    reciprocal = (np.float32(1) / g) / decode(scales, E4M3)
+    blank = groups.expand(broken, x.shape)
+    # a product beyond float32 saturates as any large one does
+    with np.errstate(over="ignore"):
+        scaled = np.where(blank, np.float32(0), x) * groups.expand(reciprocal, x.shape)
+    codes = np.empty(x.shape, np.uint8)
+    saturated = kernels.encode_elementwise(
+        np.ascontiguousarray(scaled).reshape(-1).view(np.int32),
+        format.element.kernel_form(),
+        rounding is Rounding.HALF_EVEN,
+        codes.reshape(-1),
+    )
+    scales = np.where(broken, np.uint8(E4M3.nan_code), scales)
+    return BlockScaled(codes, scales, format, axis, np.float32(g), int(saturated))
+
+
+def _groups(rank: int, axis: int, format: BlockFormat) -> PerGroup:
+    return PerGroup(axis, format.size, tuple(i for i in range(rank) if i != axis))
+
+
+def _carry(element: FloatFormat | FixedPoint, mode: ScaleMode) -> int:
+    """Smallest 23-bit mantissa of ``amax`` that raises the exponent by one: all that the modes differ in."""
+    if mode is ScaleMode.CEIL:
+        return 1
+    if mode is ScaleMode.EVEN:
+        return 2**23 - 2 ** (22 - element.mantissa_bits)
+    if mode is ScaleMode.RCEIL:
+        return int((element.max / 2.0**element.emax - 1) * 2**23) + 1
+    return 2**23
+
+
+def _to_float32(value: Fraction) -> Fraction:
+    """Nearest float32, ties to even. A block's scale and its elements never need an infinity before they are clamped.
+
+    Values beyond float32 stay as they are: the clamp or the saturation that follows gives the same code.
+    """
+    code = FLOAT32.encode_exact(value)
+    rounded = FLOAT32.decode_exact(code)
+    return Fraction(rounded) if math.isfinite(rounded) else value
+
+
+def _scaled(value: float, factor: Fraction, *, as_float32: bool) -> float | Fraction:
+    """``value * factor``; a zero keeps its sign, which a Fraction has not."""
+    if value == 0:
+        return value
+    product = Fraction(value) * factor
+    if not as_float32:
+        return product
+    rounded = _to_float32(product)
+    return rounded if rounded else math.copysign(0.0, value)

@@ -1,0 +1,92 @@
+"""Claim: ONNX Runtime's QLinearMatMul and QLinearConv give the codes of our requantizer fed with the exact int32 sums.
+
+The sums are dense in ties: small products under power-of-two scales, with a zero point of either parity.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+try:
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as error:
+    if os.environ.get("QNOISE_REQUIRE_PEERS_ALL") == "1":
+        raise
+    pytest.skip(f"onnxruntime or onnx is absent: {error}", allow_module_level=True)
+
+from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.requantize import OnnxRuntimeRequantizer
+
+ROWS, DEPTH, CHANNELS = 192, 8, 48
+SCALES = {
+    "ties": (0.5, 0.25, 2.0),
+    "ties in a finer step": (2.0**-7, 2.0**-5, 2.0**-8),
+    "random": (0.0123, 0.0371, 0.071),
+    "thirds": (1 / 3, 1 / 7, 0.7),
+    "beyond int32": (0.5, 0.25, 1e-8),
+}
+FORMATS = [IntFormat(8, signed=False), IntFormat(8)]
+
+
+def run(operator, inputs, out_format):
+    """Outputs of one node; every input but the first is a constant, as kernels expect."""
+    names = [f"i{n}" for n in range(len(inputs))]
+    kind = TensorProto.INT8 if out_format.signed else TensorProto.UINT8
+    first = helper.make_tensor_value_info("i0", helper.np_dtype_to_tensor_dtype(inputs[0].dtype), inputs[0].shape)
+    graph = helper.make_graph(
+        [helper.make_node(operator, names, ["y"])],
+        "one",
+        [first],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names[1:], inputs[1:], strict=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"i0": inputs[0]})[0]
+
+
+def problems(fmt, scales, per_channel):
+    """Codes, exact sums and parameters: (x, x_zero, w, sums, x_scale, w_scale, y_scale, y_zero, bias)."""
+    rng = np.random.default_rng(6)
+    x_scale, w_scale, y_scale = (np.float32(s) for s in SCALES[scales])
+    if per_channel:
+        w_scale = w_scale * (2.0 ** rng.integers(-2, 3, CHANNELS)).astype(np.float32)
+        if "ties" not in scales:
+            w_scale = w_scale * rng.uniform(0.5, 2, CHANNELS).astype(np.float32)
+    for largest, x_zero, y_zero in ((4, 3, fmt.qmin), (9, 5, fmt.qmin + 77), (40, 17, fmt.qmax)):
+        x = rng.integers(0, largest, (ROWS, DEPTH), endpoint=True).astype(fmt.dtype)
+        w = rng.integers(-largest, largest, (CHANNELS, DEPTH), endpoint=True).astype(np.int8)
+        acc = (x.astype(np.int32) - x_zero) @ w.astype(np.int32).T
+        bias = rng.integers(-200, 200, CHANNELS).astype(np.int32)
+        yield x, fmt.dtype.type(x_zero), w, acc, x_scale, w_scale, y_scale, fmt.dtype.type(y_zero), bias
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+def test_qlinear_matmul__has_our_requantizers_codes(fmt, scales, per_channel):
+    for x, x_zero, w, acc, x_scale, w_scale, y_scale, y_zero, _ in problems(fmt, scales, per_channel):
+        ours = OnnxRuntimeRequantizer(x_scale, w_scale, y_scale, int(y_zero), fmt)(acc)
+        w_zero = np.zeros(np.shape(w_scale), np.int8)
+        theirs = run("QLinearMatMul", [x, x_scale, x_zero, w.T.copy(), w_scale, w_zero, y_scale, y_zero], fmt)
+        assert theirs.dtype == fmt.dtype
+        assert np.count_nonzero(ours.codes != theirs) == 0
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+def test_qlinear_conv__has_our_requantizers_codes(fmt, scales, per_channel):
+    for x, x_zero, w, acc, x_scale, w_scale, y_scale, y_zero, bias in problems(fmt, scales, per_channel):
+        ours = OnnxRuntimeRequantizer(x_scale, w_scale, y_scale, int(y_zero), fmt, bias)(acc)
+        w_zero = np.zeros(np.shape(w_scale), np.int8)
+        image, kernel = x.reshape(ROWS, DEPTH, 1, 1), w.reshape(CHANNELS, DEPTH, 1, 1)
+        inputs = [image, x_scale, x_zero, kernel, w_scale, w_zero, y_scale, y_zero, bias]
+        theirs = run("QLinearConv", inputs, fmt).reshape(ROWS, CHANNELS)
+        assert np.count_nonzero(ours.codes != theirs) == 0

@@ -1,0 +1,123 @@
+"""Claim: torch's quantized linear and 1 x 1 conv2d, on each engine, give our requantizer's codes of the exact sums.
+
+The sums are dense in ties: small products under power-of-two scales, with a zero point of either parity.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+try:
+    import torch
+except ImportError as error:
+    if os.environ.get("QNOISE_REQUIRE_PEERS_ALL") == "1":
+        raise
+    pytest.skip(f"torch is absent: {error}", allow_module_level=True)
+
+from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.requantize import FbgemmRequantizer, OnednnRequantizer, QnnpackRequantizer
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # torch announces that its quantized dtypes will go; they are the peer here, as pinned in constraints.txt
+    pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, torch.quantize_per_channel:UserWarning"),
+]
+ENGINES = {
+    "fbgemm": FbgemmRequantizer,
+    "x86": FbgemmRequantizer,
+    "qnnpack": QnnpackRequantizer,
+    "onednn": OnednnRequantizer,
+}
+UINT8 = IntFormat(8, signed=False)
+ROWS, DEPTH, CHANNELS = 192, 8, 48
+SCALES = {
+    "ties": (0.5, 0.25, 2.0),
+    "ties in a finer step": (2.0**-7, 2.0**-5, 2.0**-8),
+    "random": (0.0123, 0.0371, 0.071),
+    "thirds": (1 / 3, 1 / 7, 0.7),
+    "coarse": (0.3, 0.11, 4.1),
+}
+
+
+@pytest.fixture
+def engine(request):
+    """Select an engine for one test."""
+    if request.param not in torch.backends.quantized.supported_engines:
+        pytest.skip(f"this build of torch has no {request.param} engine")
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = request.param
+    yield request.param
+    torch.backends.quantized.engine = before
+
+
+def weight_tensor(codes, scale):
+    if np.ndim(scale) == 0:
+        return torch._make_per_tensor_quantized_tensor(torch.from_numpy(codes), float(scale), 0)
+    scales, zeros = torch.from_numpy(scale.astype(np.float64)), torch.zeros(len(scale), dtype=torch.int64)
+    return torch._make_per_channel_quantized_tensor(torch.from_numpy(codes), scales, zeros, 0)
+
+
+def linear(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero):
+    """Output codes of torch's quantized linear on uint8 and int8 codes."""
+    left = torch._make_per_tensor_quantized_tensor(torch.from_numpy(x), float(x_scale), x_zero)
+    bias = None if bias is None else torch.from_numpy(bias)
+    packed = torch.ops.quantized.linear_prepack(weight_tensor(w, w_scale), bias)
+    return torch.ops.quantized.linear(left, packed, float(y_scale), y_zero).int_repr().numpy()
+
+
+def conv(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero):
+    """The same as a 1 x 1 convolution of one-pixel images."""
+    image, kernel = x[:, :, None, None].copy(), w[:, :, None, None].copy()
+    left = torch._make_per_tensor_quantized_tensor(torch.from_numpy(image), float(x_scale), x_zero)
+    bias = None if bias is None else torch.from_numpy(bias)
+    packed = torch.ops.quantized.conv2d_prepack(weight_tensor(kernel, w_scale), bias, [1, 1], [0, 0], [1, 1], 1)
+    return torch.ops.quantized.conv2d(left, packed, float(y_scale), y_zero).int_repr().numpy()[:, :, 0, 0]
+
+
+def problem(rng, largest):
+    x = rng.integers(0, largest, (ROWS, DEPTH), endpoint=True, dtype=np.uint8)
+    w = rng.integers(-largest // 2, largest // 2, (CHANNELS, DEPTH), endpoint=True).clip(-127, 127).astype(np.int8)
+    return x, w
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("operation", [linear, conv])
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_operation__has_our_requantizers_codes(engine, operation, scales, per_channel):
+    kind = ENGINES[engine]
+    if operation is conv and engine == "x86":
+        if not torch.cpu._is_vnni_supported():
+            pytest.skip(
+                "the x86 engine's convolution is oneDNN's on a CPU with VNNI; its choice elsewhere is unchecked"
+            )
+        kind = OnednnRequantizer  # linear stays FBGEMM's
+    rng = np.random.default_rng(4)
+    x_scale, w_scale, y_scale = (np.float32(s) for s in SCALES[scales])
+    if per_channel:
+        w_scale = w_scale * (2.0 ** rng.integers(-2, 3, CHANNELS)).astype(np.float32)
+        if "ties" not in scales:
+            w_scale = w_scale * rng.uniform(0.5, 2, CHANNELS).astype(np.float32)
+    for largest, x_zero, y_zero in ((4, 0, 0), (4, 3, 77), (9, 5, 128), (40, 17, 255)):
+        x, w = problem(rng, largest)
+        acc = (x.astype(np.int32) - x_zero) @ w.astype(np.int32).T
+        # whole and half output steps keep the ties; the last are arbitrary
+        steps = rng.integers(-40, 40, CHANNELS).astype(np.float32) / 2 * y_scale
+        for bias in (None, steps, (rng.normal(size=CHANNELS) * 10 * y_scale).astype(np.float32)):
+            ours = kind(x_scale, w_scale, y_scale, y_zero, UINT8, bias)(acc)
+            theirs = operation(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero)
+            assert np.count_nonzero(ours.codes != theirs) == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_linear__treats_values_beyond_int32_as_our_requantizer_does(engine):
+    rng = np.random.default_rng(5)
+    x, w = problem(rng, 40)
+    acc = (x.astype(np.int32) - 11) @ w.astype(np.int32).T
+    for y_scale in (1e-3, 1e-6, 1e-7, 1e-8):
+        ours = ENGINES[engine](0.5, 0.25, y_scale, 3, UINT8, None)(acc)
+        theirs = linear(x, 0.5, 11, w, 0.25, None, np.float32(y_scale), 3)
+        assert np.count_nonzero(ours.codes != theirs) == 0
