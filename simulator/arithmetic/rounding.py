@@ -79,10 +79,8 @@ def round_exact(value: Fraction, rounding: Rounding, word: int = 0) -> int:
             return math.ceil(value)
     magnitude = abs(value)
     whole = math.floor(magnitude)
-    if rounding is Rounding.HALF_AWAY:
-        away = magnitude - whole >= HALF
-    else:
-        away = word < (magnitude - whole) * 2**32
+    part = magnitude - whole
+    away = part >= HALF if rounding is Rounding.HALF_AWAY else word < part * 2**32
     return -(whole + away) if value < 0 else whole + away
 
 
