@@ -88,7 +88,7 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
             got=f"{stem}@{version}.json ({str(error).splitlines()[0]})",
             fix="reinstall qnoise, or use the version of qnoise that wrote these files",
         ) from error
-    # channels-last is the integer engine's layout, and torch's faster one for float convolutions
+    # channels-last is the integer engine's layout, and torch's faster one in float (its stub lacks it)
     module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(stem, version, module, schedule, sample_shape, prediction_type, digest)
 
