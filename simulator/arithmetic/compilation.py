@@ -18,8 +18,9 @@ from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import PerAxis
 from simulator.arithmetic.kernels.accelerate import cache_folder
 from simulator.arithmetic.kernels.moments import row_sums
-from simulator.arithmetic.operands import ScaledFormat, prepare_weight, quantize_image, quantize_matrices
+from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize_matrices
 from simulator.arithmetic.quantizer import QuantSpec, quantize_to_range
+from simulator.arithmetic.weights import prepare_weight
 
 _DONE = "complete"
 
@@ -46,10 +47,10 @@ def compile_kernels() -> None:
     """Call every kernel once with the argument types that networks bring, then mark the cache as complete."""
     image = np.linspace(-1, 1, 2 * 4 * 4 * 8, dtype=np.float32).reshape(2, 4, 4, 8)
     per_output = QuantSpec(IntFormat(8), PerAxis((0,)), symmetric=True)
-    weight = prepare_weight(quantize_to_range(image.reshape(-1, 8), per_output))
+    weight = prepare_weight(quantize_to_range(image.reshape(-1, 8, 1, 1), per_output))
     how = ScaledFormat(QuantSpec(IntFormat(8, signed=False)), np.float32(0.01), 100)
-    contract.conv2d(quantize_image(image, how), weight)
-    rows = image.reshape(2, 16, 8)
+    contract.conv(quantize_image(image, how), weight)
+    rows = np.repeat(image.reshape(2, 16, 8), 64, axis=1)  # more products than one thread takes alone
     left, right = (quantize_matrices(rows, how, side=side) for side in ("left", "right"))
     contract.batched_matmul(left, right)
     for dtype in (np.float32, np.float64):

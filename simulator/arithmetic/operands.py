@@ -1,4 +1,4 @@
-"""Operands in the form the contraction kernels take.
+"""Left operands: quantized activations in the form the contraction kernels take.
 
 The tile multiplies unsigned by signed bytes. Any codes of up to 8 bits fit by an exact shift of code and zero point
 together: on the left signed codes move up by 128, on the right unsigned codes move down by 128; ``code - zero_point``
@@ -7,15 +7,14 @@ does not change, so no result does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.certificate import Certificate, certify
-from simulator.arithmetic.granularity import PerAxis, PerGroup, PerTensor
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.granularity import PerGroup, PerTensor
 from simulator.arithmetic.kernels import quantize as quantize_kernels
-from simulator.arithmetic.kernels.tile import DEPTH, pack, packed_shape
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_seed, require_zero_point
 
 SHIFT = 128
@@ -23,21 +22,32 @@ SHIFT = 128
 
 @dataclass(frozen=True)
 class Activation:
-    """A left operand: per-tensor quantized codes as unsigned bytes.
+    """A left operand: codes as unsigned bytes, contracted over the last axis.
+
+    ``real = (bytes - zero) * scale``. Scales may vary along leading axes (per sample, per head, per token) and over
+    groups of the last axis.
 
     Attributes:
-        bytes: uint8, C-contiguous; ``real = (bytes - zero) * scale``.
-        zero: the zero point's byte.
-        scale: float32 scalar.
+        bytes: uint8, C-contiguous, (..., depth) or an image (batch, spatial..., channel), its padding included.
+        zero: int32 (groups, parameters), shifted with the codes. With P parameters, parameter p serves the p-th of P
+            equal parts of the leading axes in C order.
+        scale: float32 (groups, parameters).
         largest: largest ``|code - zero_point|`` of the format (not of the data).
         clipped: elements that fell outside the code range.
+        group_size: elements of the last axis that share a scale; the last group may be shorter.
     """
 
     bytes: np.ndarray
-    zero: int
-    scale: np.float32
+    zero: np.ndarray
+    scale: np.ndarray
     largest: int
     clipped: int = 0
+    group_size: int | None = None
+
+    @property
+    def depth(self) -> int:
+        """Length of the last axis."""
+        return self.bytes.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -58,16 +68,16 @@ class ScaledFormat:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _byte_format(self.spec)
+        require_byte_format(self.spec)
         require_seed(self.seed)
         object.__setattr__(self, "scale", np.float32(self.scale))
         require_scale(self.scale)
         require_zero_point(self.zero_point, self.spec.format)
         if not isinstance(self.spec.granularity, PerTensor):
             raise BadInput(
-                "an activation needs one scale for the whole tensor",
+                "an activation quantized statically needs one scale for the whole tensor",
                 got=self.spec.granularity,
-                fix="use PerTensor()",
+                fix="use PerTensor(), or quantize() and left_operand()",
             )
 
     @property
@@ -78,38 +88,146 @@ class ScaledFormat:
     @property
     def left_shift(self) -> int:
         """What is added to a code to make it an unsigned byte."""
-        return SHIFT if self.spec.format.signed else 0
+        return left_shift(self.spec)
 
     @property
     def right_shift(self) -> int:
         """What is added to a code to make it a signed byte."""
-        return 0 if self.spec.format.signed else -SHIFT
+        return right_shift(self.spec)
 
 
-def quantize_image(x: np.ndarray, how: ScaledFormat, padding: tuple[int, int] = (0, 0)) -> Activation:
-    """Quantize float32 (batch, height, width, channel) into a zero-padded left operand, in one pass.
+def quantize_image(x: np.ndarray, how: ScaledFormat, geometry: Geometry | None = None) -> Activation:
+    """Quantize float32 (batch, spatial..., channel) into a left operand padded for ``geometry``, in one pass.
 
     A padded tap holds the zero point, that is the real value 0.
+
+    Raises:
+        BadInput: another dtype, or another number of spatial axes than the geometry has.
     """
     _require_float32(x)
-    batch, height, width, channels = x.shape
-    pad_h, pad_w = padding
-    out = np.empty((batch, height + 2 * pad_h, width + 2 * pad_w, channels), np.uint8)
-    clipped = quantize_kernels.quantize_image(x, *_arguments(how, how.left_shift), pad_h, pad_w, out)
-    return Activation(out, how.zero_point + how.left_shift, how.scale, how.largest, int(clipped))
+    geometry = geometry or Geometry.of(x.ndim - 2)
+    size, pads = _padded(x.shape, geometry)
+    out = np.empty(size, np.uint8)
+    clipped = quantize_kernels.quantize_image(
+        x.reshape(_five_axes(x.shape)), *_arguments(how, how.left_shift), pads, out.reshape(_five_axes(size))
+    )
+    return _one_scale(out, how, how.left_shift, int(clipped))
 
 
 def quantize_matrices(x: np.ndarray, how: ScaledFormat, *, side: str) -> Activation:
-    """Quantize float32 (batch, rows, depth) into an operand of a batched matmul (``side`` left or right)."""
+    """Quantize float32 (..., rows, depth) into an operand of a matmul (``side`` left or right)."""
     _require_float32(x)
     if side not in ("left", "right"):
         raise BadInput("side must be left or right", got=repr(side), fix="name the operand's side of the product")
     shift = how.left_shift if side == "left" else how.right_shift
     out = np.empty(x.shape, np.uint8)
-    rows = x.reshape(-1, x.shape[-1])
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     clipped = quantize_kernels.quantize_rows(rows, *_arguments(how, shift), out.reshape(rows.shape))
-    carrier = out if side == "left" else out.view(np.int8)
-    return Activation(carrier, how.zero_point + shift, how.scale, how.largest, int(clipped))
+    return _one_scale(out if side == "left" else out.view(np.int8), how, shift, int(clipped))
+
+
+def left_operand(quantized: Quantized) -> Activation:
+    """A quantized tensor (..., depth), or image (batch, spatial..., channel), as a left operand.
+
+    Raises:
+        BadInput: codes wider than 8 bits, or scales that vary along the last axis other than by groups.
+    """
+    require_byte_format(quantized.spec)
+    granularity, shape, codes = quantized.spec.granularity, quantized.scale.shape, quantized.codes
+    grouped = isinstance(granularity, PerGroup) and granularity.axis == codes.ndim - 1
+    if shape[-1] != 1 and not grouped:
+        raise BadInput(
+            "a left operand's scale may vary along the last axis by groups only",
+            got=granularity,
+            fix="use PerGroup(last axis, size, ...), or PerAxis over leading axes",
+        )
+    shift = left_shift(quantized.spec)
+    leading = codes.shape[: max((i + 1 for i, n in enumerate(shape[:-1]) if n != 1), default=0)]
+
+    def parameters(values: np.ndarray) -> np.ndarray:
+        few = values.reshape(*shape[: len(leading)], shape[-1])
+        return np.ascontiguousarray(np.broadcast_to(few, (*leading, shape[-1])).reshape(-1, shape[-1]).T)
+
+    return Activation(
+        (codes.astype(np.int16) + shift).astype(np.uint8),
+        parameters(quantized.zero_point) + np.int32(shift),
+        parameters(quantized.scale),
+        largest_step(quantized),
+        quantized.clipped,
+        granularity.size if isinstance(granularity, PerGroup) and shape[-1] > 1 else None,
+    )
+
+
+def pad(image: Activation, geometry: Geometry) -> Activation:
+    """An image padded for ``geometry`` with its zero points.
+
+    Raises:
+        BadInput: another number of spatial axes, or zero points that vary along channels.
+    """
+    batch, (size, pads) = image.bytes.shape[0], _padded(image.bytes.shape, geometry)
+    if image.zero.shape[0] != 1 or image.zero.shape[1] not in (1, batch):
+        raise BadInput(
+            "an image's scale may vary over samples only",
+            got=f"{image.zero.shape[1]} parameters",
+            fix="use PerTensor()",
+        )
+    if not pads.any():
+        return image
+    fill = np.broadcast_to(image.zero[0], (batch,)).astype(np.uint8)
+    out = np.empty(size, np.uint8)
+    out[:] = fill.reshape(-1, *(1,) * (len(size) - 1))
+    inner = tuple(
+        slice(before, before + n) for (before, _), n in zip(geometry.padding, image.bytes.shape[1:-1], strict=True)
+    )
+    out[(slice(None), *inner)] = image.bytes
+    return replace(image, bytes=out)
+
+
+def left_shift(spec: QuantSpec) -> int:
+    """What is added to a code to make it an unsigned byte."""
+    return SHIFT if spec.format.signed else 0
+
+
+def right_shift(spec: QuantSpec) -> int:
+    """What is added to a code to make it a signed byte."""
+    return 0 if spec.format.signed else -SHIFT
+
+
+def largest_step(quantized: Quantized) -> int:
+    """Largest ``|code - zero_point|`` of the format under the tensor's zero points."""
+    low, high = int(quantized.zero_point.min()), int(quantized.zero_point.max())
+    return max(quantized.spec.format.qmax - low, high - quantized.spec.format.qmin)
+
+
+def require_byte_format(spec: QuantSpec) -> None:
+    """Raise BadInput for codes of more than 8 bits."""
+    if spec.format.bits > 8:
+        raise BadInput(
+            "these contractions take codes of up to 8 bits",
+            got=spec.format,
+            fix="use 8 bits or fewer, or integer_matmul",
+        )
+
+
+def _one_scale(codes: np.ndarray, how: ScaledFormat, shift: int, clipped: int) -> Activation:
+    zero, scale = np.full((1, 1), how.zero_point + shift, np.int32), np.full((1, 1), how.scale, np.float32)
+    return Activation(codes, zero, scale, how.largest, clipped)
+
+
+def _padded(shape: tuple[int, ...], geometry: Geometry) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape of the padded image, and the padding of three spatial axes as int64 (3, 2)."""
+    if len(shape) != geometry.axes + 2:
+        raise BadInput(
+            f"an image must have a batch, {geometry.axes} spatial and a channel axis", got=shape, fix="reshape it"
+        )
+    spatial = tuple(n + before + after for n, (before, after) in zip(shape[1:-1], geometry.padding, strict=True))
+    pads = np.array([(0, 0)] * (3 - geometry.axes) + list(geometry.padding), np.int64)
+    return (shape[0], *spatial, shape[-1]), pads
+
+
+def _five_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(batch, depth, height, width, channel)."""
+    return (shape[0], *(1,) * (5 - len(shape)), *shape[1:])
 
 
 def _arguments(how: ScaledFormat, shift: int) -> tuple:
@@ -117,105 +235,6 @@ def _arguments(how: ScaledFormat, shift: int) -> tuple:
     return how.scale, how.zero_point, format.qmin, format.qmax, shift, how.spec.rounding.value, np.uint64(how.seed)
 
 
-@dataclass(frozen=True)
-class PreparedWeight:
-    """A weight packed for the tile, made once and used in every call.
-
-    Attributes:
-        packed: codes as signed bytes in the tile's order.
-        kernel: (height, width) of a convolution, (1, 1) of a linear layer.
-        starts: int64, first input channel of each group, and the number of channels last.
-        steps: int64, tile steps per group; ``first_step`` their running start; ``depths`` the products per group.
-        scale: float32 (groups, outputs).
-        zero: int32 (groups, outputs), shifted with the codes.
-        column_sum: int32 (groups, outputs), sums of the shifted codes.
-        absolute_sum: int64 (groups, outputs), sums of ``|code - zero_point|``: what certificates need.
-    """
-
-    packed: np.ndarray
-    kernel: tuple[int, int]
-    starts: np.ndarray
-    steps: np.ndarray
-    first_step: np.ndarray
-    depths: np.ndarray
-    scale: np.ndarray
-    zero: np.ndarray
-    column_sum: np.ndarray
-    absolute_sum: np.ndarray
-
-    @property
-    def outputs(self) -> int:
-        """Number of output channels."""
-        return self.scale.shape[1]
-
-    @property
-    def channels(self) -> int:
-        """Number of input channels."""
-        return int(self.starts[-1])
-
-    def certificate(self, largest: int) -> Certificate:
-        """Provable bounds for left operands with ``|code - zero_point| <= largest``."""
-        return certify(int(self.absolute_sum.max(initial=0)), largest)
-
-
-def prepare_weight(weight: Quantized) -> PreparedWeight:
-    """Pack a quantized weight (outputs, inputs) or (outputs, inputs, height, width).
-
-    The contraction order is (group of input channels, kernel row, kernel column, channel in group). Scales may vary
-    over outputs and over groups of axis 1.
-
-    Raises:
-        BadInput: a granularity that cannot be lowered, or codes wider than 8 bits.
-    """
-    _byte_format(weight.spec)
-    codes = weight.codes.reshape(*weight.codes.shape[:2], *(weight.codes.shape[2:] or (1, 1)))
-    outputs, channels, height, width = codes.shape
-    granularity = weight.spec.granularity
-    supported = (
-        isinstance(granularity, PerTensor)
-        or (isinstance(granularity, PerAxis) and granularity.axes == (0,))
-        or (isinstance(granularity, PerGroup) and granularity.axis == 1 and set(granularity.axes) <= {0})
-    )
-    if not supported:
-        raise BadInput(
-            "a weight's scale may vary over outputs (axis 0) and groups of inputs (axis 1) only",
-            got=granularity,
-            fix="use PerTensor(), PerAxis((0,)) or PerGroup(1, size, (0,))",
-        )
-    size = granularity.size if isinstance(granularity, PerGroup) else channels
-    starts = np.append(np.arange(0, channels, size), channels)
-    depths = np.diff(starts) * height * width
-    steps = -(-depths // DEPTH)
-    shift = 0 if weight.spec.format.signed else -SHIFT
-    groups = len(depths)
-
-    def per_group(parameter: np.ndarray) -> np.ndarray:
-        flat = parameter.reshape(parameter.shape[0], -1)  # (outputs or 1, groups or 1)
-        return np.ascontiguousarray(np.broadcast_to(flat, (outputs, groups)).T)
-
-    zero = (per_group(weight.zero_point) + shift).astype(np.int32)
-    rows = np.zeros((outputs, DEPTH * int(steps.sum())), np.int8)
-    column_sum = np.zeros((groups, outputs), np.int32)
-    absolute_sum = np.zeros((groups, outputs), np.int64)
-    first_step = np.cumsum(steps) - steps
-    for g in range(groups):
-        part = codes[:, starts[g] : starts[g + 1]].transpose(0, 2, 3, 1).reshape(outputs, -1).astype(np.int64) + shift
-        rows[:, DEPTH * first_step[g] : DEPTH * first_step[g] + depths[g]] = part
-        column_sum[g] = part.sum(axis=1)
-        absolute_sum[g] = np.abs(part - zero[g][:, None]).sum(axis=1)
-    packed = np.zeros(packed_shape(outputs, rows.shape[1]), np.int8)
-    pack(rows, packed)
-    scale = per_group(weight.scale).astype(np.float32)
-    return PreparedWeight(
-        packed, (height, width), starts, steps, first_step, depths, scale, zero, column_sum, absolute_sum
-    )
-
-
 def _require_float32(x: np.ndarray) -> None:
     if x.dtype != np.float32:
         raise BadInput("x must be float32", got=x.dtype, fix="convert it first, so that the rounding is yours")
-
-
-def _byte_format(spec: QuantSpec) -> None:
-    if spec.format.bits > 8:
-        raise BadInput("integer contractions take codes of up to 8 bits", got=spec.format, fix="use 8 bits or fewer")

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from simulator.arithmetic import contract
-from simulator.arithmetic.operands import PreparedWeight, ScaledFormat, quantize_image, quantize_matrices
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize_matrices
+from simulator.arithmetic.weights import PreparedWeight
 from simulator.instrument.contractions import Conv2d, Linear, MatMul
 
 
@@ -27,8 +29,9 @@ def linear(operation: Linear, how: ScaledFormat, weight: PreparedWeight) -> tupl
 
 def conv2d(operation: Conv2d, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
     """A 2-D convolution; the output is channels-last in memory, as the engine computes it."""
-    x = quantize_image(np.ascontiguousarray(view(operation.input).transpose(0, 2, 3, 1)), how, operation.padding)
-    out = contract.conv2d(x, weight, _bias(operation.bias), stride=operation.stride)
+    geometry = Geometry.of(2, stride=operation.stride, padding=operation.padding)
+    x = quantize_image(np.ascontiguousarray(view(operation.input).transpose(0, 2, 3, 1)), how, geometry)
+    out = contract.conv(x, weight, _bias(operation.bias), geometry)
     return torch.from_numpy(out).permute(0, 3, 1, 2), x.clipped
 
 

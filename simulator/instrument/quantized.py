@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from samplers.errors import BadInput
-from simulator.arithmetic.operands import PreparedWeight, ScaledFormat, prepare_weight
+from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import parameters_from_range, quantize_to_range
+from simulator.arithmetic.weights import PreparedWeight, prepare_weight
 from simulator.calibration.observers import Ranges
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv2d, Linear, MatMul

@@ -24,6 +24,7 @@ sys.path.insert(0, {HELPERS!r})
 import numpy as np
 from contraction_problems import random_batched, random_conv, random_linear
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize_matrices
 from simulator.arithmetic.quantizer import QuantSpec, quantize
 from simulator.arithmetic.rounding import Rounding
@@ -38,7 +39,8 @@ def digest(count=6):
     for rounding in Rounding:
         spec = QuantSpec(IntFormat(8), rounding=rounding)
         how = ScaledFormat(spec, np.float32(0.02), 5)
-        image, matrix = quantize_image(x, how, (1, 2)), quantize_matrices(x[0], how, side="right")
+        image = quantize_image(x, how, Geometry.of(2, padding=(1, 2)))
+        matrix = quantize_matrices(x[0], how, side="right")
         plain = quantize(x, spec, np.full((1,) * 4, 0.02, np.float32), np.full((1,) * 4, 5))
         for part in (image.bytes, matrix.bytes, plain.codes):
             total.update(part.tobytes())

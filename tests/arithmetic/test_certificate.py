@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contraction_problems import Conv, as_activation, as_side, random_codes
+from contraction_problems import Conv, as_activation, as_kernel, as_side, random_codes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +13,9 @@ from simulator.arithmetic import contract
 from simulator.arithmetic.certificate import Certificate, certify
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import PerAxis, PerGroup
-from simulator.arithmetic.operands import ScaledFormat, prepare_weight
+from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import Quantized, QuantSpec
+from simulator.arithmetic.weights import prepare_weight
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -89,10 +90,10 @@ def test_linear__refuses_a_sum_that_needs_33_bits_and_takes_one_that_needs_32():
     w = np.full((1, depth), -128, np.int8)
     refused = weight_of(w, np.zeros((1, 1)), IntFormat(8), PerAxis((0,)))
     with pytest.raises(BadInput, match=r"33 bits"):
-        contract.conv2d(as_activation(x, how), prepare_weight(refused))
+        contract.conv(as_activation(x, how), prepare_weight(as_kernel(refused)))
     w[0, 0] = -127
     taken = weight_of(w, np.zeros((1, 1)), IntFormat(8), PerAxis((0,)))
-    got = contract.conv2d(as_activation(x, how), prepare_weight(taken))
+    got = contract.conv(as_activation(x, how), prepare_weight(as_kernel(taken)))
     assert got.item() == np.float32(2**31 - 128)
 
 
@@ -101,7 +102,7 @@ def test_linear__is_refused_by_what_the_format_allows_and_not_by_the_data():
     depth = 2**17
     weight = weight_of(np.full((1, depth), -128, np.int8), np.zeros((1, 1)), IntFormat(8), PerAxis((0,)))
     with pytest.raises(BadInput, match="int32"):
-        contract.conv2d(as_activation(np.zeros((1, 1, 1, depth), np.int8), how), prepare_weight(weight))
+        contract.conv(as_activation(np.zeros((1, 1, 1, depth), np.int8), how), prepare_weight(as_kernel(weight)))
 
 
 def test_conv2d__is_certified_group_by_group():
@@ -110,7 +111,7 @@ def test_conv2d__is_certified_group_by_group():
     codes = np.full((1, depth), -128, np.int8)
     x = np.full((1, 1, 1, depth), -128, np.int8)
     halves = weight_of(codes, np.zeros((1, 2)), IntFormat(8), PerGroup(1, depth // 2, (0,)))
-    assert contract.conv2d(as_activation(x, how), prepare_weight(halves)).item() == 2.0**31
+    assert contract.conv(as_activation(x, how), prepare_weight(as_kernel(halves))).item() == 2.0**31
 
 
 def test_batched_matmul__refuses_a_sum_that_needs_33_bits_and_takes_one_that_needs_32():

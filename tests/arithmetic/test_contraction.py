@@ -5,6 +5,7 @@ The reference (``integer_reference.py``) sums Python integers and replays the ep
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from contraction_problems import (
     Batched,
     Conv,
     as_activation,
+    as_kernel,
     as_side,
     random_batched,
     random_codes,
@@ -27,9 +29,11 @@ from hypothesis import strategies as st
 
 from simulator.arithmetic import contract
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.granularity import PerAxis, PerGroup, PerTensor
-from simulator.arithmetic.operands import ScaledFormat, prepare_weight, quantize_image
+from simulator.arithmetic.operands import ScaledFormat, quantize_image
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, quantize_to_range
+from simulator.arithmetic.weights import prepare_weight
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,6 +55,10 @@ def plain_weight(codes: np.ndarray, fmt: IntFormat, zero: int) -> Quantized:
     return Quantized(codes, np.ones((1, 1), np.float32), np.full((1, 1), zero, np.int32), QuantSpec(fmt))
 
 
+def plain_kernel(codes: np.ndarray, fmt: IntFormat, zero: int) -> Quantized:
+    return as_kernel(plain_weight(codes, fmt, zero))
+
+
 PAIRS = [
     (IntFormat(bits, left), IntFormat(bits, right))
     for bits in (4, 8)
@@ -66,7 +74,7 @@ def test_linear__multiplies_every_pair_of_codes_exactly_at_every_place_of_a_tile
             rows, columns = np.full((len(x), 1, 1, 4), x_zero, x.dtype), np.full((len(w), 4), w_zero, w.dtype)
             rows[..., place], columns[:, place] = x[:, None, None], w
             how = ScaledFormat(QuantSpec(left), ONE, x_zero)
-            got = contract.conv2d(as_activation(rows, how), prepare_weight(plain_weight(columns, right, w_zero)))
+            got = contract.conv(as_activation(rows, how), prepare_weight(plain_kernel(columns, right, w_zero)))
             want = [[(a - x_zero) * (b - w_zero) for b in w.tolist()] for a in x.tolist()]
             assert np.array_equal(got.reshape(len(x), len(w)), np.array(want, np.float32))
 
@@ -85,7 +93,7 @@ def test_linear__adds_every_pair_of_int4_products_exactly():
     fmt = IntFormat(4)
     pairs = np.array(list(product(codes_of(fmt), repeat=2)), np.int8)
     how = ScaledFormat(QuantSpec(fmt), ONE, 0)
-    got = contract.conv2d(as_activation(pairs.reshape(256, 1, 1, 2), how), prepare_weight(plain_weight(pairs, fmt, 0)))
+    got = contract.conv(as_activation(pairs.reshape(256, 1, 1, 2), how), prepare_weight(plain_kernel(pairs, fmt, 0)))
     want = [[a * c + b * d for c, d in pairs.tolist()] for a, b in pairs.tolist()]
     assert np.array_equal(got.reshape(256, 256), np.array(want, np.float32))
 
@@ -154,7 +162,7 @@ def test_linear__equals_the_reference_where_rows_are_read_in_place_and_where_the
     problem = Conv(random_codes(rng, how.spec.format, (rows, 1, 1, depth)), how, weight, None, (1, 1), (0, 0))
     assert_same_bits(problem.engine(), problem.reference())
     left = as_activation(problem.x, how)
-    flat = type(left)(left.bytes.reshape(rows, depth), left.zero, left.scale, left.largest)
+    flat = replace(left, bytes=left.bytes.reshape(rows, depth))
     assert_same_bits(contract.linear(flat, prepare_weight(weight)), problem.reference().reshape(rows, outputs))
 
 
@@ -184,10 +192,10 @@ def test_linear__is_exact_next_to_the_end_of_int32():
     w = np.full((2, depth), 127, np.int8)
     w[1] = -128
     how = ScaledFormat(QuantSpec(IntFormat(8, signed=False)), ONE, 0)
-    got = contract.conv2d(as_activation(x, how), prepare_weight(plain_weight(w, IntFormat(8), 0)))
+    got = contract.conv(as_activation(x, how), prepare_weight(plain_kernel(w, IntFormat(8), 0)))
     assert got.reshape(-1).tolist() == [np.float32(depth * 255 * 127), np.float32(-depth * 255 * 128)]
     shifted = ScaledFormat(QuantSpec(IntFormat(8, signed=False)), ONE, 255)
-    got = contract.conv2d(as_activation(x * 0, shifted), prepare_weight(plain_weight(w, IntFormat(8), 0)))
+    got = contract.conv(as_activation(x * 0, shifted), prepare_weight(plain_kernel(w, IntFormat(8), 0)))
     assert got.reshape(-1).tolist() == [np.float32(-depth * 255 * 127), np.float32(depth * 255 * 128)]
 
 
@@ -199,8 +207,8 @@ def test_conv2d__adds_groups_in_order_and_each_in_float32():
     )  # fmt: skip
     how = ScaledFormat(QuantSpec(IntFormat(8)), ONE, 0)
     left = as_activation(np.ones((1, 1, 1, 3), np.int8), how)
-    assert contract.conv2d(left, prepare_weight(weight)).item() == 2.0**24
-    assert contract.conv2d(left, prepare_weight(weight), np.array([2.0], np.float32)).item() == 2.0**24 + 2
+    assert contract.conv(left, prepare_weight(as_kernel(weight))).item() == 2.0**24
+    assert contract.conv(left, prepare_weight(as_kernel(weight)), np.array([2.0], np.float32)).item() == 2.0**24 + 2
 
 
 @pytest.mark.parametrize("addend", ["bias", "group"])
@@ -216,7 +224,7 @@ def test_conv2d__rounds_the_product_before_it_adds(addend):
         np.array([[[[1, 241]]]], np.uint8), ScaledFormat(QuantSpec(IntFormat(8, signed=False)), ONE, 0)
     )
     bias = np.array([-4098], np.float32) if addend == "bias" else None
-    assert contract.conv2d(left, prepare_weight(weight), bias).item() == 0
+    assert contract.conv(left, prepare_weight(as_kernel(weight)), bias).item() == 0
 
 
 def test_conv2d__of_quantized_floats_is_close_to_the_real_convolution():
@@ -225,7 +233,7 @@ def test_conv2d__of_quantized_floats_is_close_to_the_real_convolution():
     x, w = rng.normal(size=(2, 7, 6, 5)).astype(np.float32), rng.normal(size=(4, 5, 3, 3)).astype(np.float32)
     weight = quantize_to_range(w, QuantSpec(IntFormat(8, narrow=True), PerAxis((0,)), symmetric=True))
     how = ScaledFormat(QuantSpec(IntFormat(8, signed=False)), np.float32(8 / 255), 128)
-    got = contract.conv2d(quantize_image(x, how, (1, 1)), prepare_weight(weight))
+    got = contract.conv(quantize_image(x, how, Geometry.of(2, padding=1)), prepare_weight(weight))
     padded = np.pad(x.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     want = np.einsum("bhwcij,ncij->bhwn", windows, w.astype(float))
@@ -251,7 +259,7 @@ def test_contraction__writes_into_the_output_it_is_given(kind):
 def test_linear__writes_into_the_output_it_is_given():
     how = ScaledFormat(QuantSpec(IntFormat(8)), ONE, 0)
     left = as_side(np.ones((1, 3, 5), np.int8), how, "left")
-    left = type(left)(left.bytes[0], left.zero, left.scale, left.largest)
+    left = replace(left, bytes=left.bytes[0])
     out = np.zeros((3, 2), np.float32)
     got = contract.linear(left, prepare_weight(plain_weight(np.ones((2, 5), np.int8), IntFormat(8), 0)), out=out)
     assert got is out

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from integer_reference import nearest_float32, quantize_one
 
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.granularity import PerAxis, PerGroup, PerTensor
 from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize_matrices
 from simulator.arithmetic.quantizer import QuantSpec, dequantize, parameters_from_range, quantize, quantize_to_range
@@ -72,7 +73,7 @@ def test_byte_kernels__equal_an_exact_rational_model(fmt, rounding):
         want = [quantize_one(v, scale, zero, fmt, rounding, i) for i, v in enumerate(x.reshape(-1))]
         codes, clipped = np.array([c for c, _ in want]).reshape(x.shape), sum(c for _, c in want)
         how = ScaledFormat(QuantSpec(fmt, rounding=rounding), scale, zero)
-        image = quantize_image(x, how, (2, 1))
+        image = quantize_image(x, how, Geometry.of(2, padding=(2, 1)))
         up, down = (128, 0) if fmt.signed else (0, -128)
         padded = np.pad(codes, ((0, 0), (2, 2), (1, 1), (0, 0)), constant_values=zero)
         assert np.array_equal(image.bytes, padded + up)

@@ -9,6 +9,7 @@ import pytest
 
 from samplers.errors import BadInput
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.kernels import quantize as kernels
 from simulator.arithmetic.kernels.rounding import philox_word, round_float32
 from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize_matrices
@@ -178,7 +179,7 @@ def test_stochastic__codes_depend_on_seed_and_position_only():
     how = ScaledFormat(spec, ONE, 0, seed=11)
     assert np.array_equal(codes(11), codes(11))
     assert not np.array_equal(codes(11), codes(12))
-    image = quantize_image(x, how, (1, 2)).bytes[:, 1:-1, 2:-2]
+    image = quantize_image(x, how, Geometry.of(2, padding=(1, 2))).bytes[:, 1:-1, 2:-2]
     assert np.array_equal(image.astype(int) - 128, codes(11))
     rows = quantize_matrices(x.reshape(2, 20, 6), how, side="right").bytes
     assert np.array_equal(rows.reshape(x.shape), codes(11))

@@ -9,9 +9,11 @@ import numpy as np
 
 from simulator.arithmetic import contract
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.granularity import Granularity, PerAxis, PerGroup, PerTensor
-from simulator.arithmetic.operands import Activation, ScaledFormat, prepare_weight
+from simulator.arithmetic.operands import Activation, ScaledFormat
 from simulator.arithmetic.quantizer import Quantized, QuantSpec
+from simulator.arithmetic.weights import prepare_weight
 
 FORMATS = (
     *(IntFormat(bits, signed) for bits in (2, 4, 8) for signed in (True, False)),
@@ -44,7 +46,11 @@ class Conv:
 
     def engine(self, out: np.ndarray | None = None) -> np.ndarray:
         left = as_activation(self.x, self.x_format, self.padding)
-        return contract.conv2d(left, prepare_weight(self.weight), self.bias, stride=self.stride, out=out)
+        return contract.conv(left, prepare_weight(as_kernel(self.weight)), self.bias, self.geometry, out=out)
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry.of(2, stride=self.stride, padding=self.padding)
 
     def reference(self) -> np.ndarray:
         zero, scale, starts = grouped_parameters(self.weight)
@@ -60,14 +66,26 @@ def as_activation(x: np.ndarray, how: ScaledFormat, padding: tuple[int, int] = (
     (pad_h, pad_w), zero = padding, how.zero_point + how.left_shift
     shifted = (x.astype(np.int16) + how.left_shift).astype(np.uint8)
     padded = np.pad(shifted, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0)), constant_values=zero)
-    return Activation(np.ascontiguousarray(padded), zero, how.scale, how.largest)
+    return one_scale(np.ascontiguousarray(padded), zero, how)
+
+
+def one_scale(codes: np.ndarray, zero: int, how: ScaledFormat) -> Activation:
+    return Activation(codes, np.full((1, 1), zero, np.int32), np.full((1, 1), how.scale, np.float32), how.largest)
+
+
+def as_kernel(weight: Quantized) -> Quantized:
+    """A matrix as the 1 x 1 kernel of a convolution; kernels stay."""
+    if weight.codes.ndim > 2:
+        return weight
+    codes, scale, zero = (a[..., None, None] for a in (weight.codes, weight.scale, weight.zero_point))
+    return Quantized(codes, scale, zero, weight.spec)
 
 
 def as_side(x: np.ndarray, how: ScaledFormat, side: str) -> Activation:
     """Codes to one operand of a batched matmul, in plain numpy."""
     shift = how.left_shift if side == "left" else how.right_shift
     dtype = np.uint8 if side == "left" else np.int8
-    return Activation((x.astype(np.int16) + shift).astype(dtype), how.zero_point + shift, how.scale, how.largest)
+    return one_scale((x.astype(np.int16) + shift).astype(dtype), how.zero_point + shift, how)
 
 
 def grouped_parameters(weight: Quantized) -> tuple[np.ndarray, np.ndarray, list[int]]:

@@ -14,8 +14,10 @@ from torch_modules import Calls, Ignoring, as_model, keep_float
 from samplers.ddim import DDIM
 from samplers.errors import BadInput
 from simulator.arithmetic import contract
-from simulator.arithmetic.operands import prepare_weight, quantize_image, quantize_matrices
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.operands import quantize_image, quantize_matrices
 from simulator.arithmetic.quantizer import quantize_to_range
+from simulator.arithmetic.weights import prepare_weight
 from simulator.calibration.observers import MinMaxObserver, Ranges
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument import emulation
@@ -166,13 +168,12 @@ def test_site__equals_the_engine_called_on_its_operands(tiny_model, tiny_ranges,
             weight = prepare_weight(quantize_to_range(operation.weight.numpy(), spec))
             if isinstance(operation, Conv2d):
                 image = np.ascontiguousarray(operation.input.numpy().transpose(0, 2, 3, 1))
-                x = quantize_image(image, formats["input"], operation.padding)
-                want = contract.conv2d(x, weight, operation.bias.numpy(), stride=operation.stride)
+                geometry = Geometry.of(2, stride=operation.stride, padding=operation.padding)
+                x = quantize_image(image, formats["input"], geometry)
+                want = contract.conv(x, weight, operation.bias.numpy(), geometry)
             else:
-                x = quantize_image(
-                    operation.input.reshape(-1, 1, 1, operation.input.shape[-1]).numpy(), formats["input"]
-                )
-                want = contract.conv2d(x, weight, operation.bias.numpy())
+                x = quantize_matrices(operation.input.numpy(), formats["input"], side="left")
+                want = contract.linear(x, weight, operation.bias.numpy())
             count = x.clipped
         assert same_bits(memory_order(output, operation).reshape(-1), want.reshape(-1)), str(facts.key)
         assert clipped == count
@@ -363,14 +364,16 @@ def test_matmul__reads_expanded_and_transposed_operands():
 
 def test_emulation__fills_tensors_that_torch_owns_without_a_copy(monkeypatch):
     given: list[np.ndarray] = []
-    original = contract.conv2d
 
-    def spy(*args, out=None, **options):
-        result = original(*args, out=out, **options)
-        given.append(result)
-        return result
+    def spy(original):
+        def watched(*args, **options):
+            given.append(original(*args, **options))
+            return given[-1]
 
-    monkeypatch.setattr(contract, "conv2d", spy)
+        return watched
+
+    for name in ("conv", "linear"):
+        monkeypatch.setattr(contract, name, spy(getattr(contract, name)))
     for body, x in ((nn.Linear(6, 3), torch.randn(2, 6)), (nn.Conv2d(3, 4, 3), torch.randn(2, 3, 5, 5))):
         network, outputs = quantized(body, x), []
         network(x, T, lambda site, out, clipped, outputs=outputs: outputs.append(out))

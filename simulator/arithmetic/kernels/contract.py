@@ -1,8 +1,12 @@
 """Integer contractions: gather rows, multiply tiles exactly, rescale. Formulas in ``simulator.arithmetic.contract``.
 
-The left operand is an image of unsigned bytes ``(batch, height, width, channel)``; a matrix is an image of 1 x 1
-pixels. The contraction runs over groups of input channels, and inside a group over (kernel row, kernel column,
-channel). Sums are exact modulo 2**32, which is exact where the caller's certificate bounds them by 31 bits.
+The left operand is an image of unsigned bytes ``(batch, depth, height, width, channel)``; a matrix is an image of one
+pixel per row. The right operand's columns are packed in blocks. The contraction runs over groups of input channels
+that share a scale, and inside a group over (kernel depth, row, column, channel). Sums are exact modulo 2**32, which is
+exact where the caller's certificate bounds them by 31 bits.
+
+The work is cut into cells, each a range of rows times a range of columns: one for a matmul, one per group of a grouped
+convolution, one per batch of a batched matmul.
 """
 
 from __future__ import annotations
@@ -16,31 +20,42 @@ from simulator.arithmetic.kernels.tile import COLUMNS, DEPTH, ROWS, pack, tile
 
 CHUNK = 64  # output rows gathered at once: with K in the hundreds the block stays in the first-level cache
 
+OUT, KERNEL, STRIDE, DILATION = range(4)  # rows of ``window``
+START, CHANNELS, FIRST_STEP, STEPS = range(4)  # columns of ``groups``
+FIRST_ROW, END_ROW, FIRST_CHANNEL, FIRST_BLOCK, FIRST_COLUMN, FIRST_OUTPUT, WIDTH = range(7)  # columns of ``cells``
+
 
 @kernel
-def gather_row(image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, first_step, row, into, position):
-    """Copy the receptive field of output pixel ``row`` into ``into`` from byte ``position``, group by group.
+def gather_row(image, window, groups, row, channel, into, position):
+    """Copy the receptive field of output pixel ``row``, channels from ``channel`` on, to byte ``position`` of ``into``.
 
     A group's bytes start at its first tile step; bytes up to the next multiple of 4 stay as they are (zero weights
     meet them).
     """
-    b, pixel = divmod(row, out_h * out_w)
-    y, x = divmod(pixel, out_w)
-    height, width, channels = image.shape[1], image.shape[2], image.shape[3]
-    corner = ((b * height + y * stride_h) * width + x * stride_w) * channels
-    if starts.size == 2:  # one group: a kernel row's pixels are adjacent
-        run = kernel_w * channels
-        for i in range(kernel_h):
-            copy(into, position + i * run, image, corner + i * width * channels, run)
+    depth, height, width, channels = image.shape[1], image.shape[2], image.shape[3], image.shape[4]
+    rest, x = divmod(row, window[OUT, 2])
+    rest, y = divmod(rest, window[OUT, 1])
+    b, z = divmod(rest, window[OUT, 0])
+    corner = (b * depth + z * window[STRIDE, 0]) * height + y * window[STRIDE, 1]
+    corner = (corner * width + x * window[STRIDE, 2]) * channels + channel
+    step_z, step_y, step_x = height * width * channels, width * channels, channels
+    step_z, step_y, step_x = step_z * window[DILATION, 0], step_y * window[DILATION, 1], step_x * window[DILATION, 2]
+    if groups[0, CHANNELS] == channels and window[DILATION, 2] == 1:  # a kernel row's pixels are adjacent
+        run = window[KERNEL, 2] * channels
+        for i in range(window[KERNEL, 0]):
+            for j in range(window[KERNEL, 1]):
+                copy(into, position, image, corner + i * step_z + j * step_y, run)
+                position += run
         return
-    for g in range(starts.size - 1):
-        run = starts[g + 1] - starts[g]
-        into_group = position + DEPTH * first_step[g]
-        for i in range(kernel_h):
-            for j in range(kernel_w):
-                source = corner + (i * width + j) * channels + starts[g]
-                copy(into, into_group, image, source, run)
-                into_group += run
+    for g in range(len(groups)):
+        run = groups[g, CHANNELS]
+        into_group = position + DEPTH * groups[g, FIRST_STEP]
+        for i in range(window[KERNEL, 0]):
+            for j in range(window[KERNEL, 1]):
+                for k in range(window[KERNEL, 2]):
+                    source = corner + i * step_z + j * step_y + k * step_x + groups[g, START]
+                    copy(into, into_group, image, source, run)
+                    into_group += run
 
 
 @kernel
@@ -54,115 +69,123 @@ def row_sum(array, first, count):
 
 
 @kernel
-def rescale(acc, rows, columns, left_zero, column_sum, row_sums, column_zero, depth, scale, add, out):
-    """One tile: subtract the zero points' share in integers, then ``f32(acc) * scale``, stored or added to ``out``.
+def correct(sums, left_zero, from_row, column_sum, column_zero, any_zero):
+    """Subtract the zero points' share from a row of sums, in place, modulo 2**32.
 
-    ``sum (a-za)(b-zb) = sum ab - za sum b - zb sum a + K za zb``; int32 arithmetic modulo 2**32 throughout.
+    ``sum (a-za)(b-zb) = sum ab - za sum b - zb (sum a - K za)``; ``from_row`` is the last factor.
     """
-    for r in range(rows):
-        sums, target, from_row = acc[r], out[r], np.int32(row_sums[r] - np.int32(depth * left_zero))
-        if add:
-            for n in range(columns):
-                exact = np.int32(sums[n] - np.int32(left_zero * column_sum[n]) - np.int32(from_row * column_zero[n]))
-                target[n] += np.float32(exact) * scale[n]
-        else:
-            for n in range(columns):
-                exact = np.int32(sums[n] - np.int32(left_zero * column_sum[n]) - np.int32(from_row * column_zero[n]))
-                target[n] = np.float32(exact) * scale[n]
+    for n in range(sums.size):
+        sums[n] = np.int32(sums[n] - np.int32(left_zero * column_sum[n]))
+    if any_zero:
+        for n in range(sums.size):
+            sums[n] = np.int32(sums[n] - np.int32(from_row * column_zero[n]))
 
 
 @kernel
-def contract_rows(
-    begin, end, image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, steps, first_step, depths,
-    packed, left_zero, column_sum, column_zero, any_zero, scale, bias, out,
+def rescale(sums, left_scale, scale, add, out):
+    """A row as float32: ``f32(sum) * f32(left_scale * scale)``, stored or added to ``out``."""
+    if add:
+        for n in range(sums.size):
+            out[n] += np.float32(sums[n]) * np.float32(left_scale * scale[n])
+    else:
+        for n in range(sums.size):
+            out[n] = np.float32(sums[n]) * np.float32(left_scale * scale[n])
+
+
+@kernel
+def contract_chunk(
+    begin, end, cell, image, window, groups, packed, left_zero, left_scale, rows_per_parameter,
+    column_sum, column_zero, any_zero, scale, bias, sums, out,
 ):  # fmt: skip
-    """Output rows ``begin`` to ``end`` (at most CHUNK) of :func:`contract_float32`."""
-    columns = out.shape[1]
-    groups = starts.size - 1
-    row_bytes = DEPTH * (first_step[groups - 1] + steps[groups - 1])
-    channels = image.shape[3]
-    in_place = kernel_h * kernel_w == 1 and stride_h * stride_w == 1 and groups == 1 and channels % DEPTH == 0
+    """Rows ``begin`` to ``end`` (at most CHUNK) of one cell of :func:`contract`."""
+    final = len(groups) - 1
+    taps = window[KERNEL, 0] * window[KERNEL, 1] * window[KERNEL, 2]
+    row_bytes = DEPTH * (groups[final, FIRST_STEP] + groups[final, STEPS])
+    moves = window[STRIDE, 0] * window[STRIDE, 1] * window[STRIDE, 2]
+    in_place = taps * moves == 1 and final == 0 and row_bytes == image.shape[4] and groups[0, CHANNELS] == row_bytes
     gathered = not in_place or end - begin < CHUNK
     block = image
     if gathered:
-        block = np.empty((1, 1, CHUNK, row_bytes), np.uint8)  # rows past the end are multiplied but never stored
+        block = np.empty((1, 1, 1, CHUNK, row_bytes), np.uint8)  # rows past the end are multiplied but never stored
         for row in range(begin, end):
-            gather_row(
-                image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, first_step, row, block,
-                (row - begin) * row_bytes,
-            )  # fmt: skip
-    acc = np.empty((ROWS, COLUMNS), np.int32)
-    row_sums = np.zeros(ROWS, np.int32)
+            gather_row(image, window, groups, row, cell[FIRST_CHANNEL], block, (row - begin) * row_bytes)
+    blocks = (cell[WIDTH] + COLUMNS - 1) // COLUMNS
+    columns = slice(cell[FIRST_COLUMN], cell[FIRST_COLUMN] + cell[WIDTH])
+    outputs = slice(cell[FIRST_OUTPUT], cell[FIRST_OUTPUT] + cell[WIDTH])
+    acc, wide = np.empty((ROWS, COLUMNS), np.int32), np.empty((ROWS, blocks * COLUMNS), np.int32)
     for top in range(begin, end, ROWS):
-        rows = min(ROWS, end - top)
         first_byte = ((top - begin) if gathered else top) * row_bytes
-        for g in range(groups):
-            start = first_byte + DEPTH * first_step[g]
-            for r in range(rows):
-                # without weight zero points a sum that makes the row correction vanish
-                row_sums[r] = row_sum(block, start + r * row_bytes, depths[g]) if any_zero else depths[g] * left_zero
-            for n in range(0, columns, COLUMNS):
-                width = min(COLUMNS, columns - n)
-                tile(block, start, row_bytes, packed, n // COLUMNS, first_step[g], steps[g], acc)
-                part = slice(n, n + width)
-                rescale(
-                    acc, rows, width, left_zero, column_sum[g, part], row_sums, column_zero[g, part], depths[g],
-                    scale[g, part], g > 0, out[top : top + rows, part],
-                )  # fmt: skip
-        for r in range(top, top + rows):
-            target = out[r]
-            for n in range(columns):
-                target[n] += bias[n]
+        for g in range(final + 1):
+            start = first_byte + DEPTH * groups[g, FIRST_STEP]
+            for b in range(blocks):
+                tile(
+                    block, start, row_bytes, packed, cell[FIRST_BLOCK] + b, groups[g, FIRST_STEP], groups[g, STEPS], acc
+                )
+                for r in range(ROWS):
+                    copy(wide, 4 * (r * blocks + b) * COLUMNS, acc, 4 * r * COLUMNS, 4 * COLUMNS)
+            of_columns, of_zeros, of_scales = column_sum[g, columns], column_zero[g, columns], scale[g, columns]
+            left_group = min(g, len(left_zero) - 1)
+            for r in range(min(ROWS, end - top)):
+                parameter = (top + r) // rows_per_parameter
+                row, zero, share = wide[r, : cell[WIDTH]], left_zero[left_group, parameter], np.int32(0)
+                if any_zero:
+                    depth = groups[g, CHANNELS] * taps
+                    share = np.int32(row_sum(block, start + r * row_bytes, depth) - np.int32(depth * zero))
+                correct(row, zero, share, of_columns, of_zeros, any_zero)
+                if sums.size:
+                    sums[g, top + r, outputs] = row
+                else:
+                    target = out[top + r, outputs]
+                    rescale(row, left_scale[left_group, parameter], of_scales, g > 0, target)
+                    if g == final:
+                        target += bias[columns]
+
+
+@kernel
+def contract_serial(
+    first, last, cells, chunks, image, window, groups, packed, left_zero, left_scale, rows_per_parameter,
+    column_sum, column_zero, any_zero, scale, bias, sums, out,
+):  # fmt: skip
+    """Chunks ``first`` to ``last`` of :func:`contract`, counted through all cells."""
+    for task in range(first, last):
+        index, chunk = divmod(task, chunks)
+        cell = cells[index]
+        begin = cell[FIRST_ROW] + chunk * CHUNK
+        contract_chunk(
+            begin, min(begin + CHUNK, cell[END_ROW]), cell, image, window, groups, packed, left_zero, left_scale,
+            rows_per_parameter, column_sum, column_zero, any_zero, scale, bias, sums, out,
+        )  # fmt: skip
 
 
 @parallel_kernel
-def contract_float32(
-    image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, starts, steps, first_step, depths,
-    packed, left_zero, column_sum, column_zero, any_zero, scale, bias, out,
+def contract(
+    first, last, cells, chunks, image, window, groups, packed, left_zero, left_scale, rows_per_parameter,
+    column_sum, column_zero, any_zero, scale, bias, sums, out,
 ):  # fmt: skip
-    """Image (or matrix) times prepared weight, float32 out, one row per output pixel.
+    """Every row of every cell: int32 ``sums`` (groups, rows, outputs), or float32 ``out`` where ``sums`` is empty.
 
-    Per group g in order: ``y = f32(acc_g) * scale[g]``, later groups added in float32; then ``+ bias``.
+    Per group g in order: ``y = f32(sum_g) * f32(left scale * scale[g])``, later groups added in float32; ``+ bias``.
     """
-    total = out.shape[0]
-    for chunk in prange((total + CHUNK - 1) // CHUNK):
-        contract_rows(
-            chunk * CHUNK, min((chunk + 1) * CHUNK, total), image, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w,
-            starts, steps, first_step, depths, packed, left_zero, column_sum, column_zero, any_zero, scale, bias, out,
+    for task in prange(first, last):
+        contract_serial(
+            task, task + 1, cells, chunks, image, window, groups, packed, left_zero, left_scale, rows_per_parameter,
+            column_sum, column_zero, any_zero, scale, bias, sums, out,
         )  # fmt: skip
 
 
 @kernel
-def multiply_one(left, right, left_zero, right_zero, packed, steps, scales, zeros, out):
-    """One batch of :func:`batched_float32`; ``packed`` is scratch of the packed shape."""
-    rows_total, depth = left.shape
-    columns = right.shape[0]
-    pack(right, packed)
-    sums = np.empty(columns, np.int32)
-    for n in range(columns):
-        sums[n] = row_sum(right, n * depth, depth)
-    block = np.zeros((ROWS, DEPTH * steps), np.uint8)
-    acc = np.empty((ROWS, COLUMNS), np.int32)
-    row_sums = np.zeros(ROWS, np.int32)
-    for top in range(0, rows_total, ROWS):
-        rows = min(ROWS, rows_total - top)
-        for r in range(rows):
-            copy(block, r * DEPTH * steps, left, (top + r) * depth, depth)
-            row_sums[r] = row_sum(left, (top + r) * depth, depth)
-        for n in range(0, columns, COLUMNS):
-            width = min(COLUMNS, columns - n)
-            tile(block, 0, DEPTH * steps, packed, n // COLUMNS, 0, steps, acc)
-            rescale(
-                acc, rows, width, left_zero, sums[n : n + width], row_sums, zeros, depth, scales, False,
-                out[top : top + rows, n : n + width],
-            )  # fmt: skip
+def pack_one(codes, groups, taps, packed, sums):
+    """Pack one matrix (columns, depth) for the tile, and sum each column's codes group by group."""
+    pack(codes, packed)
+    for g in range(len(groups)):
+        start, count = DEPTH * groups[g, FIRST_STEP], groups[g, CHANNELS] * taps
+        for n in range(len(codes)):
+            sums[g, n] = row_sum(codes, n * codes.shape[1] + start, count)
 
 
 @parallel_kernel
-def batched_float32(left, right, left_zero, right_zero, like_packed, steps, scale, out):
-    """``out[b] = f32(sum_k (left[b,m,k]-za)(right[b,n,k]-zb)) * scale`` for every batch b; both operands bytes."""
-    scales = np.full(COLUMNS, scale, np.float32)
-    zeros = np.full(COLUMNS, right_zero, np.int32)
-    for b in prange(left.shape[0]):
-        packed = np.empty_like(like_packed)
-        multiply_one(left[b], right[b], left_zero, right_zero, packed, steps, scales, zeros, out[b])
+def pack_batches(codes, groups, taps, packed, sums):
+    """:func:`pack_one` for every batch: codes (batch, columns, depth), packed (batch, ...), sums (groups, batch,
+    columns)."""
+    for b in prange(len(codes)):
+        pack_one(codes[b], groups, taps, packed[b], sums[:, b])

@@ -5,6 +5,7 @@ A numba slice costs two reference counts and a wrap-around check per element; on
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
@@ -12,8 +13,8 @@ from numba.extending import intrinsic
 
 
 def copy_plain(into, position, source, start, count):
-    """``into.flat[position : position + count] = source.flat[start : start + count]`` (C-contiguous byte arrays)."""
-    into.reshape(-1)[position : position + count] = source.reshape(-1)[start : start + count]
+    """``count`` bytes from byte ``start`` of ``source`` to byte ``position`` of ``into`` (C-contiguous arrays)."""
+    into.reshape(-1).view(np.uint8)[position : position + count] = source.reshape(-1).view(np.uint8)[start:][:count]
 
 
 @intrinsic

@@ -70,30 +70,41 @@ def quantize_rows(x, scale, zero_point, qmin, qmax, offset, rounding, seed, out)
     return clipped
 
 
-@parallel_kernel
-def quantize_image(x, scale, zero_point, qmin, qmax, offset, rounding, seed, pad_h, pad_w, out):
-    """Quantize (batch, height, width, channel) into a padded byte image; padding holds the zero point's byte."""
-    batch, height, width, channels = x.shape
+@kernel
+def quantize_slab(x, z, first, scale, zero_point, qmin, qmax, offset, rounding, seed, pads, out):
+    """One padded (height, width, channel) image of bytes from row ``z`` of ``x`` (depth, height, width, channel).
+
+    ``first`` is the index of ``x[0, 0, 0, 0]`` in the whole tensor. Returns the clipped count.
+    """
+    depth, height, width, channels = x.shape
     fill = np.uint8(zero_point + offset)
+    left, clipped = pads[2, 0], 0
+    for row in range(out.shape[0]):
+        y = row - pads[1, 0]
+        if z < 0 or z >= depth or y < 0 or y >= height:
+            out[row] = fill
+        else:
+            out[row, :left] = fill
+            out[row, left + width :] = fill
+            clipped += quantize_row(
+                x[z, y].reshape(-1), scale, zero_point, qmin, qmax, offset, rounding, seed,
+                first + (z * height + y) * width * channels, out[row, left : left + width].reshape(-1),
+            )  # fmt: skip
+    return clipped
+
+
+@parallel_kernel
+def quantize_image(x, scale, zero_point, qmin, qmax, offset, rounding, seed, pads, out):
+    """Quantize (batch, depth, height, width, channel) into a padded byte image; padding holds the zero point's byte.
+
+    ``pads`` (3, 2): elements before and after along each spatial axis. Returns the clipped count.
+    """
+    slabs, size = out.shape[1], x.shape[1] * x.shape[2] * x.shape[3] * x.shape[4]
     clipped = 0
-    for b in prange(batch):
-        image = out[b]
-        for row in range(image.shape[0]):
-            if row < pad_h or row >= pad_h + height:
-                image[row] = fill
-            else:
-                image[row, :pad_w] = fill
-                image[row, pad_w + width :] = fill
-                clipped += quantize_row(
-                    x[b, row - pad_h].reshape(-1),
-                    scale,
-                    zero_point,
-                    qmin,
-                    qmax,
-                    offset,
-                    rounding,
-                    seed,
-                    ((b * height + row - pad_h) * width) * channels,
-                    image[row, pad_w : pad_w + width].reshape(-1),
-                )
+    for task in prange(len(x) * slabs):
+        b = task // slabs
+        z = task - b * slabs
+        clipped += quantize_slab(
+            x[b], z - pads[0, 0], b * size, scale, zero_point, qmin, qmax, offset, rounding, seed, pads, out[b, z]
+        )
     return clipped

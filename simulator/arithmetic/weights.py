@@ -1,0 +1,182 @@
+"""Right operands: matrices and convolution kernels packed for the tile, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from samplers.errors import BadInput
+from simulator.arithmetic.certificate import Certificate, certify
+from simulator.arithmetic.granularity import PerGroup
+from simulator.arithmetic.kernels import contract as kernels
+from simulator.arithmetic.kernels.tile import DEPTH, packed_shape
+from simulator.arithmetic.operands import largest_step, require_byte_format, right_shift
+from simulator.arithmetic.quantizer import Quantized
+
+
+@dataclass(frozen=True)
+class PreparedWeight:
+    """A right operand packed for the tile, made once and used in every call.
+
+    It holds ``parts`` matrices (outputs, depth): one for a linear layer, one per channel group of a convolution, one
+    per batch of a batched matmul. Parameters lie along (part, output).
+
+    Attributes:
+        packed: codes as signed bytes in the tile's order, (parts * blocks, ...).
+        parts: number of matrices.
+        outputs: rows of each.
+        kernel: spatial size of a convolution's kernel, () of a matrix.
+        groups: int64 (groups, 4): first input channel, channels, first tile step, tile steps of each scale group.
+        scale: float32 (groups, parts * outputs).
+        zero: int32, same shape, shifted with the codes.
+        column_sum: int32, same shape, sums of the shifted codes.
+        absolute_sum: largest sum of ``|code - zero_point|`` over one group of one output: what certificates need.
+    """
+
+    packed: np.ndarray
+    parts: int
+    outputs: int
+    kernel: tuple[int, ...]
+    groups: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray
+    column_sum: np.ndarray
+    absolute_sum: int
+    any_zero: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "any_zero", bool(self.zero.any()))
+
+    @property
+    def blocks(self) -> int:
+        """Packed column blocks of each part."""
+        return len(self.packed) // self.parts
+
+    @property
+    def channels(self) -> int:
+        """Input channels of one part."""
+        return int(self.groups[-1, 0] + self.groups[-1, 1])
+
+    @property
+    def depth(self) -> int:
+        """Products of one output."""
+        return self.channels * int(np.prod(self.kernel, dtype=np.int64))
+
+    def certificate(self, largest: int) -> Certificate:
+        """Provable bounds for left operands with ``|code - zero_point| <= largest``."""
+        return certify(self.absolute_sum, largest)
+
+
+def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None = None) -> PreparedWeight:
+    """Pack a quantized weight (outputs, inputs) or (outputs, inputs per group, spatial...).
+
+    The contraction order is (group of input channels, kernel position, channel in group). Scales may vary over
+    outputs and over groups of axis 1.
+
+    Args:
+        weight: codes with their parameters.
+        parts: channel groups of a grouped convolution.
+        group_size: input channels summed in one int32 before rescaling; by default those that share a weight scale.
+            Given to match an activation whose scales vary over groups of channels.
+
+    Raises:
+        BadInput: a granularity that cannot be lowered, codes wider than 8 bits, an empty weight, outputs that parts do
+            not divide, or a group size that weight groups do not share.
+    """
+    require_byte_format(weight.spec)
+    if weight.codes.ndim < 2 or not weight.codes.size:
+        raise BadInput(
+            "a weight must be (outputs, inputs, ...) and not empty", got=weight.codes.shape, fix="reshape it"
+        )
+    outputs, channels, *kernel = weight.codes.shape
+    if parts < 1 or outputs % parts:
+        raise BadInput("parts must divide the outputs", got=f"{parts} for {outputs}", fix="check groups")
+    size = _group_size(weight, channels, group_size)
+    groups = _layout(channels, size, int(np.prod(kernel, dtype=np.int64)))
+    per_output = weight.codes.reshape(outputs, channels, -1)
+
+    def per_group(parameter: np.ndarray) -> np.ndarray:
+        full = weight.spec.granularity.expand(parameter, weight.codes.shape).reshape(outputs, channels, -1)
+        return np.ascontiguousarray(full[:, groups[:, 0], 0].T)
+
+    zero, shift = per_group(weight.zero_point), right_shift(weight.spec)
+    rows = np.zeros((outputs, DEPTH * int(groups[-1, 2] + groups[-1, 3])), np.int8)
+    largest = 0
+    for g, (start, count, first_step, _) in enumerate(groups):
+        part = per_output[:, start : start + count].transpose(0, 2, 1).reshape(outputs, -1).astype(np.int32)
+        rows[:, DEPTH * first_step : DEPTH * first_step + part.shape[1]] = part + shift
+        largest = max(largest, int(np.abs(part - zero[g][:, None]).sum(axis=1, dtype=np.int64).max()))
+    matrices = rows.reshape(parts, outputs // parts, -1)
+    return _pack(matrices, tuple(kernel), groups, per_group(weight.scale), zero + np.int32(shift), largest)
+
+
+def prepare_matrices(right: Quantized) -> PreparedWeight:
+    """Pack matrices (..., outputs, depth) of a batched matmul, one part per batch.
+
+    Scales may vary over batches and outputs.
+
+    Raises:
+        BadInput: codes wider than 8 bits, an empty operand, or scales that vary along the last axis.
+    """
+    require_byte_format(right.spec)
+    codes = right.codes
+    if codes.ndim < 2 or not codes.size or right.scale.shape[-1] != 1:
+        raise BadInput(
+            "a right operand must be (..., outputs, depth), not empty, its scale constant along the last axis",
+            got=f"{codes.shape} with scales {right.scale.shape}",
+            fix="use PerTensor(), or PerAxis over other axes",
+        )
+    shift = right_shift(right.spec)
+    rows = (codes.astype(np.int16) + shift).astype(np.int8).reshape(-1, *codes.shape[-2:])
+
+    def per_output(parameter: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.broadcast_to(parameter, (*codes.shape[:-1], 1)).reshape(1, -1))
+
+    zero = per_output(right.zero_point) + np.int32(shift)
+    return pack_matrices(rows, per_output(right.scale), zero, largest_step(right))
+
+
+def pack_matrices(rows: np.ndarray, scale: np.ndarray, zero: np.ndarray, largest: int) -> PreparedWeight:
+    """Pack signed bytes (parts, outputs, depth) whose ``|code - zero|`` never exceeds ``largest``."""
+    depth = rows.shape[-1]
+    return _pack(rows, (), _layout(depth, depth, 1), scale, zero, depth * largest)
+
+
+def _pack(
+    rows: np.ndarray, kernel: tuple[int, ...], groups: np.ndarray, scale: np.ndarray, zero: np.ndarray, largest: int
+) -> PreparedWeight:
+    parts, outputs, depth = rows.shape
+    taps = int(np.prod(kernel, dtype=np.int64))
+    shape = packed_shape(outputs, depth)
+    packed: np.ndarray = np.empty((parts, *shape), np.int8)
+    sums: np.ndarray = np.empty((len(groups), parts, outputs), np.int32)
+    kernels.pack_batches(rows, groups, taps, packed, sums)
+    packed, sums = packed.reshape(parts * shape[0], *shape[1:]), sums.reshape(len(groups), -1)
+    return PreparedWeight(
+        packed, parts, outputs, kernel, groups, scale.astype(np.float32, copy=False), zero, sums, largest
+    )
+
+
+def _group_size(weight: Quantized, channels: int, wanted: int | None) -> int:
+    granularity, shape = weight.spec.granularity, weight.scale.shape
+    grouped = isinstance(granularity, PerGroup) and granularity.axis == 1
+    if any(n != 1 for n in shape[2:]) or (shape[1] != 1 and not grouped):
+        raise BadInput(
+            "a weight's scale may vary over outputs (axis 0) and groups of inputs (axis 1) only",
+            got=granularity,
+            fix="use PerTensor(), PerAxis((0,)) or PerGroup(1, size, (0,))",
+        )
+    own = granularity.size if isinstance(granularity, PerGroup) and shape[1] != 1 else None
+    if wanted is not None and (wanted < 1 or own not in (None, wanted)):
+        raise BadInput(
+            "group_size must be positive and that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it"
+        )
+    return min(own or wanted or channels, channels)
+
+
+def _layout(channels: int, size: int, taps: int) -> np.ndarray:
+    starts = np.arange(0, channels, size)
+    counts = np.minimum(size, channels - starts)
+    steps = -(-counts * taps // DEPTH)
+    return np.stack([starts, counts, np.cumsum(steps) - steps, steps], axis=1).astype(np.int64)
