@@ -104,10 +104,10 @@ def batched_matmul(
 
 
 def batched_sums(left: Activation, right: Activation | PreparedWeight) -> np.ndarray:
-    """The int32 sums of :func:`batched_matmul`, (..., rows, columns)."""
+    """The int32 sums of :func:`batched_matmul`, (groups, ..., rows, columns)."""
     prepared, image, window, shape = _batches(left, right)
-    sums = np.empty(shape, np.int32)
-    _contract(left, image, window, prepared, 1, None, sums.reshape(1, -1, shape[-1]), _NO_OUT)
+    sums = np.empty((len(prepared.groups), *shape), np.int32)
+    _contract(left, image, window, prepared, 1, None, sums.reshape(len(sums), -1, shape[-1]), _NO_OUT)
     return sums
 
 

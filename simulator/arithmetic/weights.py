@@ -137,10 +137,18 @@ def prepare_matrices(right: Quantized) -> PreparedWeight:
     return pack_matrices(rows, per_output(right.scale), zero, largest_step(right))
 
 
-def pack_matrices(rows: np.ndarray, scale: np.ndarray, zero: np.ndarray, largest: int) -> PreparedWeight:
-    """Pack signed bytes (parts, outputs, depth) whose ``|code - zero|`` never exceeds ``largest``."""
+def pack_matrices(
+    rows: np.ndarray, scale: np.ndarray, zero: np.ndarray, largest: int, *, group_size: int | None = None
+) -> PreparedWeight:
+    """Pack signed bytes (parts, outputs, depth) whose ``|code - zero|`` never exceeds ``largest``.
+
+    ``scale`` and ``zero`` are (1, parts * outputs). ``group_size`` is a multiple of the tile's step.
+    """
     depth = rows.shape[-1]
-    return _pack(rows, (), _layout(depth, depth, 1), scale, zero, depth * largest)
+    size = min(group_size or depth, depth)
+    groups = _layout(depth, size, 1)
+    scale, zero = (np.repeat(values, len(groups), axis=0) for values in (scale, zero))
+    return _pack(np.ascontiguousarray(rows), (), groups, scale, zero, size * largest)
 
 
 def _pack(

@@ -1,0 +1,169 @@
+"""Convolutions of integer codes through a stated accumulator: every window becomes a row of a matmul."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+
+from samplers.errors import BadInput
+from simulator.arithmetic.accumulate import Accumulated, integer_matmul
+from simulator.arithmetic.accumulator import Accumulator, KOrder, Overflow
+from simulator.arithmetic.exact import exact_conv, require_codes
+from simulator.arithmetic.geometry import Geometry
+
+WINDOW_CODES = 1 << 24
+"""Codes of windows held in memory at once."""
+
+
+def integer_conv(
+    x: np.ndarray,
+    w: np.ndarray,
+    accumulator: Accumulator,
+    geometry: Geometry | None = None,
+    *,
+    x_zero: int = 0,
+    w_zero: np.ndarray | int = 0,
+    bias: np.ndarray | None = None,
+) -> Accumulated:
+    """A 1-D, 2-D or 3-D convolution; products in the order ``accumulator.k_order``, a padded tap holds ``x_zero``.
+
+    Args:
+        x: integer codes (batch, spatial..., channel), at most 16 bits.
+        w: integer codes (outputs, channels per group, spatial...), at most 16 bits.
+        accumulator: the machine.
+        geometry: stride, padding, dilation, groups; none of them by default.
+        x_zero: zero point of ``x``.
+        w_zero: zero point of ``w``, or one per output.
+        bias: integers (outputs,), or None.
+
+    Returns:
+        Values (batch, output size..., outputs).
+
+    Raises:
+        BadInput: wrong dtypes or shapes, operands that do not fit the geometry, or a sum that could exceed int64.
+    """
+    geometry = geometry or Geometry.of(max(x.ndim - 2, 1))
+    zeros = require_codes(x, w, x_zero, w_zero, outputs_axis=0)
+    _require_fit(x, w, geometry)
+    if accumulator.overflow is Overflow.EXACT and bias is None:
+        return Accumulated(exact_conv(x, w, geometry, x_zero, w_zero), 0)
+    outputs, share = len(w), len(w) // geometry.groups
+    zeros = np.broadcast_to(zeros, (outputs,))
+    size = geometry.output_size(x.shape[1:-1], w.shape[2:])
+    out: np.ndarray = np.empty((len(x) * prod(size), outputs), np.int64)
+    overflowed = 0
+    for group in range(geometry.groups):
+        part = slice(group * share, (group + 1) * share)
+        weight = _in_order(w[part], accumulator.k_order, channel_axis=1, leading=1)
+        for rows, window in _windows(x, w.shape[1:], geometry, group, x_zero):
+            found = integer_matmul(
+                _in_order(window, accumulator.k_order, channel_axis=geometry.axes + 1, leading=geometry.axes + 1),
+                weight,
+                accumulator,
+                x_zero=x_zero,
+                w_zero=zeros[part],
+                bias=None if bias is None else bias[part],
+            )
+            out[rows, part], overflowed = found.values, overflowed + found.overflowed
+    return Accumulated(out.reshape(len(x), *size, outputs), overflowed)
+
+
+def integer_conv_transpose(
+    x: np.ndarray,
+    w: np.ndarray,
+    accumulator: Accumulator,
+    geometry: Geometry | None = None,
+    *,
+    output_padding: tuple[int, ...] | int = 0,
+    x_zero: int = 0,
+    w_zero: np.ndarray | int = 0,
+    bias: np.ndarray | None = None,
+) -> Accumulated:
+    """A transposed convolution: the convolution of the zero-inserted image with the flipped kernel.
+
+    ``stride - 1`` taps between pixels and those beyond the border hold ``x_zero``; they take their place in the order
+    of summation like any other, so a saturating accumulator with a tree counts them.
+
+    Args:
+        x: integer codes (batch, spatial..., channel), at most 16 bits.
+        w: integer codes (channels, outputs per group, spatial...), at most 16 bits: torch's layout.
+        accumulator: the machine.
+        geometry: that of the convolution whose gradient this is, as in ``torch.nn.ConvTranspose2d``.
+        output_padding: elements added after each spatial axis of the output, fewer than stride or dilation.
+        x_zero: zero point of ``x``.
+        w_zero: zero point of ``w``, or one per output.
+        bias: integers (outputs,), or None.
+
+    Returns:
+        Values (batch, output size..., outputs), output size ``(n - 1) stride - padding + dilation (kernel - 1) +
+        output_padding + 1``.
+
+    Raises:
+        BadInput: as :func:`integer_conv`; an output of no element, or an output padding out of range.
+    """
+    geometry = geometry or Geometry.of(max(x.ndim - 2, 1))
+    extra = (output_padding,) * geometry.axes if isinstance(output_padding, int) else tuple(output_padding)
+    if w.ndim < 3 or len(extra) != geometry.axes or len(w) % geometry.groups or x.ndim != geometry.axes + 2:
+        raise BadInput(
+            "x must be (batch, spatial..., channel) and w (channels, outputs per group, spatial...)",
+            got=f"{x.shape}, {w.shape}, groups={geometry.groups}, output_padding={extra}",
+            fix="permute the operands",
+        )
+    limits = tuple(map(max, geometry.stride, geometry.dilation))
+    if any(not 0 <= n < limit for n, limit in zip(extra, limits, strict=True)):
+        raise BadInput("output_padding must be smaller than stride or dilation", got=extra, fix=f"stay below {limits}")
+    size = tuple((n - 1) * s + 1 for n, s in zip(x.shape[1:-1], geometry.stride, strict=True))
+    image = np.full((len(x), *size, x.shape[-1]), x_zero, x.dtype)
+    image[(slice(None), *(slice(None, None, s) for s in geometry.stride))] = x
+    reach = tuple(d * (k - 1) for d, k in zip(geometry.dilation, w.shape[2:], strict=True))
+    borders = [
+        (r - before, r - after + more) for r, (before, after), more in zip(reach, geometry.padding, extra, strict=True)
+    ]
+    # a padding beyond the kernel's reach takes pixels away
+    image = image[(slice(None), *(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(borders, size, strict=True)))]
+    if not image.size:
+        raise BadInput("the output must have at least one element", got=f"padding {geometry.padding}", fix="pad less")
+    plain = Geometry(
+        (1,) * geometry.axes, tuple((max(a, 0), max(b, 0)) for a, b in borders), geometry.dilation, geometry.groups
+    )
+    grouped = np.flip(w, axis=tuple(range(2, w.ndim))).reshape(geometry.groups, -1, *w.shape[1:])
+    kernel = np.ascontiguousarray(grouped.swapaxes(1, 2)).reshape(-1, len(w) // geometry.groups, *w.shape[2:])
+    return integer_conv(image, kernel, accumulator, plain, x_zero=x_zero, w_zero=w_zero, bias=bias)
+
+
+def _require_fit(x: np.ndarray, w: np.ndarray, geometry: Geometry) -> None:
+    groups = geometry.groups
+    if x.ndim != geometry.axes + 2 or w.ndim != x.ndim or x.shape[-1] != w.shape[1] * groups or len(w) % groups:
+        raise BadInput(
+            f"x must be (batch, {geometry.axes} spatial axes, channel) and w (outputs, channels per group, spatial...)",
+            got=f"{x.shape}, {w.shape}, groups={groups}",
+            fix="permute the operands, or check groups",
+        )
+
+
+def _windows(
+    x: np.ndarray, weight_shape: tuple[int, ...], geometry: Geometry, group: int, fill: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows of the output and their windows (batch, output size..., channel, kernel...), a few at a time."""
+    channels, *kernel = weight_shape
+    spatial = tuple(range(1, geometry.axes + 1))
+    part = x[..., group * channels : (group + 1) * channels]
+    padded = np.pad(part, ((0, 0), *geometry.padding, (0, 0)), constant_values=fill)
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(geometry.dilation, kernel, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=spatial)
+    strides, dilations = ((slice(None, None, n) for n in numbers) for numbers in (geometry.stride, geometry.dilation))
+    windows = windows[(slice(None), *strides, slice(None), *dilations)]
+    pixels = prod(windows.shape[1 : geometry.axes + 1])
+    batches = max(1, WINDOW_CODES // max(1, pixels * prod(weight_shape)))
+    for first in range(0, len(x), batches):
+        last = min(first + batches, len(x))
+        yield slice(first * pixels, last * pixels), windows[first:last]
+
+
+def _in_order(array: np.ndarray, order: KOrder, *, channel_axis: int, leading: int) -> np.ndarray:
+    """(..., channel, kernel...) as rows of products in the accumulator's order."""
+    if order is KOrder.ROW_COLUMN_CHANNEL:
+        array = np.moveaxis(array, channel_axis, -1)
+    return array.reshape(prod(array.shape[:leading]), -1)
