@@ -57,10 +57,12 @@ def conv(
     return out
 
 
-def conv_sums(x: Activation, weight: PreparedWeight, geometry: Geometry | None = None) -> np.ndarray:
+def conv_sums(
+    x: Activation, weight: PreparedWeight, geometry: Geometry | None = None, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """The int32 sums of :func:`conv`, (groups, batch, output size..., outputs): one per group of input channels."""
     image, window, shape = _image(x, weight, geometry)
-    sums = np.empty((len(weight.groups), *shape), np.int32)
+    sums = _output(out, (len(weight.groups), *shape), np.int32)
     _contract(x, image, window, weight, weight.parts, None, sums.reshape(len(sums), -1, shape[-1]), _NO_OUT)
     return sums
 
@@ -75,10 +77,10 @@ def linear(
     return out
 
 
-def linear_sums(x: Activation, weight: PreparedWeight) -> np.ndarray:
+def linear_sums(x: Activation, weight: PreparedWeight, *, out: np.ndarray | None = None) -> np.ndarray:
     """The int32 sums of :func:`linear`, (groups, ..., outputs)."""
     image, window, shape = _rows(x, weight)
-    sums = np.empty((len(weight.groups), *shape), np.int32)
+    sums = _output(out, (len(weight.groups), *shape), np.int32)
     _contract(x, image, window, weight, 1, None, sums.reshape(len(sums), -1, shape[-1]), _NO_OUT)
     return sums
 

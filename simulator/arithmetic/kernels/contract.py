@@ -69,27 +69,34 @@ def row_sum(array, first, count):
 
 
 @kernel
-def correct(sums, left_zero, from_row, column_sum, column_zero, any_zero):
-    """Subtract the zero points' share from a row of sums, in place, modulo 2**32.
+def store(wide, rows, left_zero, from_row, column_sum, column_zero, out, position, stride):
+    """Rows of exact sums, raw sums less the zero points' share modulo 2**32, into flat ``out`` from ``position`` on.
 
     ``sum (a-za)(b-zb) = sum ab - za sum b - zb (sum a - K za)``; ``from_row`` is the last factor.
     """
-    for n in range(sums.size):
-        sums[n] = np.int32(sums[n] - np.int32(left_zero * column_sum[n]))
-    if any_zero:
-        for n in range(sums.size):
-            sums[n] = np.int32(sums[n] - np.int32(from_row * column_zero[n]))
+    for r in range(rows):
+        raw, zero, share = wide[r], left_zero[r], from_row[r]
+        target = out[position + r * stride : position + r * stride + column_sum.size]
+        for n in range(column_sum.size):
+            target[n] = np.int32(raw[n] - np.int32(zero * column_sum[n]) - np.int32(share * column_zero[n]))
 
 
 @kernel
-def rescale(sums, left_scale, scale, add, out):
-    """A row as float32: ``f32(sum) * f32(left_scale * scale)``, stored or added to ``out``."""
-    if add:
-        for n in range(sums.size):
-            out[n] += np.float32(sums[n]) * np.float32(left_scale * scale[n])
-    else:
-        for n in range(sums.size):
-            out[n] = np.float32(sums[n]) * np.float32(left_scale * scale[n])
+def rescale(
+    wide, rows, left_zero, from_row, column_sum, column_zero, left_scale, scale, add, out, position, stride
+):  # fmt: skip
+    """Rows as float32, ``f32(exact sum) * f32(left_scale * scale)``, stored in or added to flat ``out``."""
+    for r in range(rows):
+        raw, zero, share, of_row = wide[r], left_zero[r], from_row[r], left_scale[r]
+        target = out[position + r * stride : position + r * stride + column_sum.size]
+        if add:
+            for n in range(column_sum.size):
+                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]) - np.int32(share * column_zero[n]))
+                target[n] += np.float32(exact) * np.float32(of_row * scale[n])
+        else:
+            for n in range(column_sum.size):
+                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]) - np.int32(share * column_zero[n]))
+                target[n] = np.float32(exact) * np.float32(of_row * scale[n])
 
 
 @kernel
@@ -111,10 +118,11 @@ def contract_chunk(
             gather_row(image, window, groups, row, cell[FIRST_CHANNEL], block, (row - begin) * row_bytes)
     blocks = (cell[WIDTH] + COLUMNS - 1) // COLUMNS
     columns = slice(cell[FIRST_COLUMN], cell[FIRST_COLUMN] + cell[WIDTH])
-    outputs = slice(cell[FIRST_OUTPUT], cell[FIRST_OUTPUT] + cell[WIDTH])
+    flat_sums, flat_out, stride = sums.reshape(-1), out.reshape(-1), max(sums.shape[2], out.shape[1])
     acc, wide = np.empty((ROWS, COLUMNS), np.int32), np.empty((ROWS, blocks * COLUMNS), np.int32)
+    zeros, from_row, scales = np.zeros(ROWS, np.int32), np.zeros(ROWS, np.int32), np.zeros(ROWS, np.float32)
     for top in range(begin, end, ROWS):
-        first_byte = ((top - begin) if gathered else top) * row_bytes
+        rows, first_byte = min(ROWS, end - top), ((top - begin) if gathered else top) * row_bytes
         for g in range(final + 1):
             start = first_byte + DEPTH * groups[g, FIRST_STEP]
             for b in range(blocks):
@@ -123,22 +131,28 @@ def contract_chunk(
                 )
                 for r in range(ROWS):
                     copy(wide, 4 * (r * blocks + b) * COLUMNS, acc, 4 * r * COLUMNS, 4 * COLUMNS)
-            of_columns, of_zeros, of_scales = column_sum[g, columns], column_zero[g, columns], scale[g, columns]
-            left_group = min(g, len(left_zero) - 1)
-            for r in range(min(ROWS, end - top)):
+            depth, left_group = groups[g, CHANNELS] * taps, min(g, len(left_zero) - 1)
+            for r in range(rows):
                 parameter = (top + r) // rows_per_parameter
-                row, zero, share = wide[r, : cell[WIDTH]], left_zero[left_group, parameter], np.int32(0)
+                zeros[r], scales[r] = left_zero[left_group, parameter], left_scale[left_group, parameter]
                 if any_zero:
-                    depth = groups[g, CHANNELS] * taps
-                    share = np.int32(row_sum(block, start + r * row_bytes, depth) - np.int32(depth * zero))
-                correct(row, zero, share, of_columns, of_zeros, any_zero)
-                if sums.size:
-                    sums[g, top + r, outputs] = row
-                else:
-                    target = out[top + r, outputs]
-                    rescale(row, left_scale[left_group, parameter], of_scales, g > 0, target)
-                    if g == final:
-                        target += bias[columns]
+                    from_row[r] = np.int32(row_sum(block, start + r * row_bytes, depth) - np.int32(depth * zeros[r]))
+            sum_g, zero_g = column_sum[g, columns], column_zero[g, columns]
+            position = top * stride + cell[FIRST_OUTPUT]
+            if sums.size:
+                position += g * sums.shape[1] * stride
+                store(wide, rows, zeros, from_row, sum_g, zero_g, flat_sums, position, stride)
+            else:
+                rescale(
+                    wide, rows, zeros, from_row, sum_g, zero_g, scales, scale[g, columns], g > 0, flat_out, position,
+                    stride,
+                )  # fmt: skip
+        if not sums.size:
+            for r in range(top, top + rows):
+                position = r * stride + cell[FIRST_OUTPUT]
+                target, addend = flat_out[position : position + cell[WIDTH]], bias[columns]
+                for n in range(addend.size):
+                    target[n] += addend[n]
 
 
 @kernel
