@@ -87,7 +87,7 @@ def peer(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        if os.environ.get("QNOISE_REQUIRE_PEERS_ALL") == "1":
+        if os.environ.get("QNOISE_REQUIRE_PEERS") == "1":
             raise
         return pytest.skip(f"{name} is not installed")
 
