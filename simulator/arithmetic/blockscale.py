@@ -29,139 +29,21 @@ the scale is 2**-127.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from fractions import Fraction
 
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.float_formats import (
-    E2M1,
-    E2M3,
-    E3M2,
-    E4M3,
-    E5M2,
-    E8M0,
-    FLOAT32,
-    TWO,
-    FloatFormat,
-    Overflow,
-    decode,
-    encode,
-    floor_log2,
-    require_float32,
-    require_rounding,
-)
+from simulator.arithmetic.block_formats import BlockFormat, FixedPoint, ScaleMode
+from simulator.arithmetic.float_codes import decode, encode, require_float32
+from simulator.arithmetic.float_formats import E4M3, FloatFormat, require_rounding
 from simulator.arithmetic.granularity import PerGroup
 from simulator.arithmetic.kernels import blockscale as kernels
-from simulator.arithmetic.rounding import Rounding, round_exact
+from simulator.arithmetic.rounding import Rounding
 
 SMALLEST_BLOCK_SCALE = np.float32(2.0**-6)
 # inside these bounds 1 / g, (1 / g) / s and g * s are normal float32 numbers for every E4M3 scale s from 2**-6
 GLOBAL_SCALE_RANGE = (np.float32(2.0**-118), np.float32(2.0**117))
-
-
-class ScaleMode(Enum):
-    """``e(amax)``: which power of two stands for the largest magnitude ``amax`` of a block."""
-
-    FLOOR = "floor"
-    """``floor(log2 amax)``: OCP's own rule; up to the top binade of elements saturates."""
-    CEIL = "ceil"
-    """``ceil(log2 amax)``."""
-    EVEN = "even"
-    """``floor(log2 r)`` with ``r`` = ``amax`` rounded to the element's mantissa bits."""
-    RCEIL = "rceil"
-    """``ceil(log2(amax / max)) + emax``: the smallest scale with which no element exceeds ``max``."""
-
-
-@dataclass(frozen=True)
-class FixedPoint:
-    """MXINT8's element: a two's complement integer times ``2**-6``, range -127..127 in steps."""
-
-    name: str = "INT8"
-    bits: int = 8
-    mantissa_bits: int = 6
-    emax: int = 0
-    max: float = 127 / 64
-
-    def encode_exact(self, value: float | Fraction, rounding: Rounding = Rounding.HALF_EVEN) -> int:
-        """Code of a finite number, as the unsigned pattern of two's complement."""
-        require_rounding(rounding)
-        return min(max(round_exact(Fraction(value) * 64, rounding), -127), 127) & 0xFF
-
-    def decode_exact(self, code: int) -> float:
-        """Value of a code (0 to 255)."""
-        return (code - 256 if code > 127 else code) / 64
-
-    def kernel_form(self) -> tuple[int, ...]:
-        """As a float format whose only normal binade starts at 1: its step is the same below and above."""
-        return (self.mantissa_bits, 0, 0, 127, 127, -1, self.bits, kernels.TWOS_COMPLEMENT)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-INT8 = FixedPoint()
-
-
-@dataclass(frozen=True)
-class BlockFormat:
-    """Elements that share a scale.
-
-    Args:
-        name: what tables call it.
-        element: format of an element; overflow must saturate.
-        size: elements in a block.
-        scale: ``E8M0`` (MX) or ``E4M3`` (two-level, with E2M1 elements).
-
-    Raises:
-        BadInput: another scale or pairing, a size below 1, or elements that do not saturate.
-    """
-
-    name: str
-    element: FloatFormat | FixedPoint
-    size: int = 32
-    scale: FloatFormat = E8M0
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.size, int) and self.size >= 1):
-            raise BadInput("block size must be a positive integer", got=repr(self.size), fix="use at least 1")
-        if self.scale != E8M0 and (self.scale, self.element) != (E4M3, E2M1):
-            raise BadInput(
-                "a block scale must be E8M0, or E4M3 over E2M1 elements",
-                got=f"{self.scale} over {self.element}",
-                fix="use one of the named block formats",
-            )
-        if isinstance(self.element, FloatFormat) and (
-            self.element.overflow is not Overflow.SATURATE or not self.element.signed or self.element.bits > 8
-        ):
-            raise BadInput(
-                "block elements must be signed, at most 8 bits wide and saturating",
-                got=self.element,
-                fix="use E4M3, E5M2, E3M2, E2M3, E2M1 or INT8",
-            )
-
-    @property
-    def two_level(self) -> bool:
-        """Whether a float32 scale for the whole tensor stands above the block scales."""
-        return self.scale != E8M0
-
-    def __str__(self) -> str:
-        return self.name
-
-
-MXINT8 = BlockFormat("MXINT8", INT8)
-MXFP8_E4M3 = BlockFormat("MXFP8_E4M3", E4M3)
-MXFP8_E5M2 = BlockFormat("MXFP8_E5M2", E5M2)
-MXFP6_E3M2 = BlockFormat("MXFP6_E3M2", E3M2)
-MXFP6_E2M3 = BlockFormat("MXFP6_E2M3", E2M3)
-MXFP4 = BlockFormat("MXFP4", E2M1)
-NVFP4 = BlockFormat("NVFP4", E2M1, 16, E4M3)
-
-MX_FORMATS = (MXINT8, MXFP8_E4M3, MXFP8_E5M2, MXFP6_E3M2, MXFP6_E2M3, MXFP4)
 
 
 @dataclass(frozen=True)
@@ -183,60 +65,6 @@ class BlockScaled:
     axis: int
     global_scale: np.float32 = np.float32(1)  # noqa: RUF009 - an immutable value
     saturated: int = 0
-
-
-def shared_exponent_exact(
-    amax: float | Fraction, element: FloatFormat | FixedPoint, mode: ScaleMode = ScaleMode.FLOOR
-) -> int:
-    """Exponent ``k`` of an MX block whose largest magnitude is ``amax``: the normative form.
-
-    >>> [shared_exponent_exact(7.0, E2M1, mode) for mode in ScaleMode]
-    [0, 1, 1, 1]
-    """
-    magnitude = Fraction(amax)
-    if magnitude == 0:
-        return -127
-    floor = floor_log2(magnitude)
-    if mode is ScaleMode.RCEIL:
-        ratio = magnitude / Fraction(element.max)
-        k = floor_log2(ratio)
-        k += int(ratio > TWO**k)
-    elif mode is ScaleMode.CEIL:
-        k = floor + int(magnitude > TWO**floor) - element.emax
-    elif mode is ScaleMode.EVEN:
-        step = TWO ** (floor - element.mantissa_bits)
-        k = floor_log2(round_exact(magnitude / step, Rounding.HALF_EVEN) * step) - element.emax
-    else:
-        k = floor - element.emax
-    return min(max(k, -127), 127)
-
-
-def quantize_block_exact(
-    block: Sequence[float],
-    format: BlockFormat,
-    mode: ScaleMode = ScaleMode.FLOOR,
-    rounding: Rounding = Rounding.HALF_EVEN,
-    global_scale: float = 1.0,
-) -> tuple[int, list[int]]:
-    """Scale code and element codes of one block: the normative form of :func:`quantize`.
-
-    >>> quantize_block_exact([6.0, 1.25, -0.3, 7.0], MXFP4)
-    (127, [7, 2, 9, 7])
-    """
-    values = [float(v) for v in block]
-    if not np.all(np.isfinite(values)):
-        return format.scale.nan_code, [0] * len(values)
-    amax = max(Fraction(abs(v)) for v in values)
-    if not format.two_level:
-        k = shared_exponent_exact(amax, format.element, mode)
-        scaled = [_scaled(v, TWO**-k, as_float32=False) for v in values]
-        return k + 127, [format.element.encode_exact(v, rounding) for v in scaled]
-    g = Fraction(global_scale)
-    wanted = _to_float32(_to_float32(amax / 6) / g)
-    scale_code = E4M3.encode_exact(min(max(wanted, Fraction(1, 64)), Fraction(448)))
-    reciprocal = _to_float32(_to_float32(1 / g) / Fraction(E4M3.decode_exact(scale_code)))
-    scaled = [_scaled(v, reciprocal, as_float32=True) for v in values]
-    return scale_code, [format.element.encode_exact(v, rounding) for v in scaled]
 
 
 def quantize(
@@ -375,24 +203,3 @@ def _carry(element: FloatFormat | FixedPoint, mode: ScaleMode) -> int:
     if mode is ScaleMode.RCEIL:
         return int((element.max / 2.0**element.emax - 1) * 2**23) + 1
     return 2**23
-
-
-def _to_float32(value: Fraction) -> Fraction:
-    """Nearest float32, ties to even. A block's scale and its elements never need an infinity before they are clamped.
-
-    Values beyond float32 stay as they are: the clamp or the saturation that follows gives the same code.
-    """
-    code = FLOAT32.encode_exact(value)
-    rounded = FLOAT32.decode_exact(code)
-    return Fraction(rounded) if math.isfinite(rounded) else value
-
-
-def _scaled(value: float, factor: Fraction, *, as_float32: bool) -> float | Fraction:
-    """``value * factor``; a zero keeps its sign, which a Fraction has not."""
-    if value == 0:
-        return value
-    product = Fraction(value) * factor
-    if not as_float32:
-        return product
-    rounded = _to_float32(product)
-    return rounded if rounded else math.copysign(0.0, value)

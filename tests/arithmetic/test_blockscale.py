@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from samplers.errors import BadInput
-from simulator.arithmetic.blockscale import (
+from simulator.arithmetic.block_formats import (
     INT8,
     MX_FORMATS,
     MXFP4,
@@ -24,14 +24,12 @@ from simulator.arithmetic.blockscale import (
     MXINT8,
     NVFP4,
     BlockFormat,
-    BlockScaled,
     ScaleMode,
-    dequantize,
-    quantize,
-    quantize_block_exact,
-    shared_exponent_exact,
 )
-from simulator.arithmetic.float_formats import E2M1, E4M3, E4M3_NAN, E5M2, E8M0, FLOAT16, FLOAT32, decode
+from simulator.arithmetic.blockscale import BlockScaled, dequantize, quantize
+from simulator.arithmetic.blockscale_exact import quantize_block_exact, shared_exponent_exact
+from simulator.arithmetic.float_codes import decode
+from simulator.arithmetic.float_formats import E2M1, E4M3, E4M3_NAN, E5M2, E8M0, FLOAT16, FLOAT32
 from simulator.arithmetic.rounding import Rounding
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from samplers.errors import BadInput
+from simulator.arithmetic.float_codes import decode, encode
 from simulator.arithmetic.float_formats import (
     BFLOAT16,
     E2M1,
@@ -28,8 +29,6 @@ from simulator.arithmetic.float_formats import (
     NARROW_FORMATS,
     FloatFormat,
     Overflow,
-    decode,
-    encode,
     floor_log2,
 )
 from simulator.arithmetic.rounding import Rounding

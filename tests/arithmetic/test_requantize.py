@@ -29,8 +29,8 @@ from simulator.arithmetic.requantize import (
     SingleRoundingRequantizer,
     TfliteFullyConnectedRequantizer,
     XnnpackRequantizer,
-    nearest_float32,
 )
+from simulator.arithmetic.requantize.conversion import nearest_float32
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,6 +47,8 @@ INTEGER_BIAS = [
 SCALED = FLOAT_BIAS + INTEGER_BIAS
 KINDS = [*SCALED, CutlassRequantizer]
 FORMATS = [IntFormat(8), IntFormat(8, signed=False), IntFormat(4), IntFormat(5, narrow=True)]
+WIDE_FORMATS = [IntFormat(16), IntFormat(16, signed=False), IntFormat(12), IntFormat(9, narrow=True)]
+WIDE_KINDS = [kind for kind in KINDS if kind.LARGEST_BITS == 16]
 SCALES = [
     (0.5, 0.25, 1.0),
     (0.5, 0.5, 1.0),
@@ -74,11 +76,11 @@ def make(kind, x_scale, w_scale, y_scale, zero=0, fmt=FORMATS[0], steps=None):
     return kind(x_scale, w_scale, y_scale, zero, fmt, bias)
 
 
-def near_ties(scales, rng, count):
-    """Sums whose quotient lies on or next to a half, and int32's extremes."""
+def near_ties(scales, rng, count, reach=150):
+    """Sums whose quotient lies on or next to a half up to ``reach``, and int32's extremes."""
     ratio = Fraction(np.float32(scales[0]).item()) * Fraction(np.float32(scales[1]).item())
     ratio /= Fraction(np.float32(scales[2]).item())
-    halves = (2 * int(n) + 1 for n in rng.integers(-150, 150, count))
+    halves = (2 * int(n) + 1 for n in rng.integers(-reach, reach, count))
     sums = [int(Fraction(half, 2) / ratio) + int(rng.integers(-2, 3)) for half in halves]
     sums += [0, 1, -1, MIN, MIN + 1, MAX, MAX - 1, 1 << 24, (1 << 24) + 1, -(1 << 24) - 1, 1 << 30]
     return np.clip(sums, MIN, MAX)
@@ -104,11 +106,29 @@ def test_requantizer__equals_its_scalar_form_near_ties(kind):
                     assert_equal_to_one_by_one(make(kind, scales[0], w_scale, scales[2], zero, fmt, steps), acc)
 
 
+@pytest.mark.parametrize("kind", WIDE_KINDS)
+def test_requantizer__equals_its_scalar_form_near_ties_of_wide_codes(kind):
+    rng = np.random.default_rng(10)
+    for fmt, scales in itertools.product(WIDE_FORMATS, SCALES):
+        span = fmt.qmax - fmt.qmin
+        for zero in (fmt.qmin, fmt.qmin + span // 2 + 1, fmt.qmax):
+            acc = rng.choice(near_ties(scales, rng, 60, span + 40), (8, CHANNELS)).astype(np.int32)
+            for steps in (None, rng.uniform(-20, 20, CHANNELS), np.array([-2, 0.5, 1e6])):
+                assert_equal_to_one_by_one(make(kind, *scales, zero, fmt, steps), acc)
+
+
+def test_kernels_that_pack_through_int16__end_at_8_bits():
+    assert set(KINDS) - set(WIDE_KINDS) == {FbgemmRequantizer, QnnpackRequantizer}
+    for kind in (FbgemmRequantizer, QnnpackRequantizer):
+        with pytest.raises(BadInput, match="at most 8 bits"):
+            make(kind, 0.5, 0.25, 1.0, fmt=IntFormat(9))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60)
 @given(st.data())
 def test_requantizer__equals_its_scalar_form(kind, data):
-    fmt = data.draw(st.builds(IntFormat, st.integers(1, 8), st.booleans()))
+    fmt = data.draw(st.builds(IntFormat, st.integers(1, kind.LARGEST_BITS), st.booleans()))
     scales = [data.draw(scale_floats) for _ in range(3)]
     zero = data.draw(st.integers(fmt.qmin, fmt.qmax))
     acc = np.array(data.draw(st.lists(st.tuples(int32, int32), min_size=1, max_size=5)), np.int32)
@@ -135,6 +155,7 @@ def test_requantizers__equal_their_scalar_forms_without_compilation(fresh_python
 import warnings
 import numpy as np
 from simulator.arithmetic.kernels.requantize import wrap_int32
+from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.requantize import REQUANTIZERS
 assert type(wrap_int32).__name__ == "function"
 warnings.simplefilter("error")
@@ -143,7 +164,7 @@ cutlass = REQUANTIZERS.pop("cutlass")
 for kind in REQUANTIZERS.values():
     bias = np.array([5, -9]).astype(kind.BIAS)
     for scales in ((0.5, 0.25, 1.0), (3.0, 5.0, 0.01), (0.1, 0.3, 3e6)):
-        q = kind(*scales, 3, bias=bias)
+        q = kind(*scales, 3, IntFormat(kind.LARGEST_BITS), bias)
         assert q(acc).codes.tolist() == [[q.one(int(a), c)[0] for c, a in enumerate(row)] for row in acc], kind
 q = cutlass(0.1, 0.3, np.array([5, -9], np.int8))
 assert q(acc).codes.tolist() == [[q.one(int(a), c)[0] for c, a in enumerate(row)] for row in acc]
@@ -168,11 +189,12 @@ def test_requantizer__grows_with_the_sum_and_stays_within_one_step(kind, x_scale
         assert abs(code - exact) < 1
 
 
-@pytest.mark.parametrize("fmt", FORMATS, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "fmt"), [*itertools.product(KINDS, FORMATS), *itertools.product(WIDE_KINDS, WIDE_FORMATS)], ids=str
+)
 def test_requantizer__saturates_and_counts(kind, fmt):
     requantizer = make(kind, 0.5, 0.25, 1.0, max(fmt.qmin, 0), fmt)
-    acc = np.array([[MIN], [MAX], [0], [-100_000], [100_000]], np.int32)
+    acc = np.array([[MIN], [MAX], [0], [-1_000_000], [1_000_000]], np.int32)
     got = requantizer(acc)
     zero = 0 if kind is CutlassRequantizer else max(fmt.qmin, 0)
     assert got.codes[:, 0].tolist() == [fmt.qmin, fmt.qmax, zero, fmt.qmin, fmt.qmax]
@@ -311,7 +333,6 @@ def test_requantizer__refuses_bad_parameters(kind):
         {"x_scale": 1e-30, "w_scale": 1e-30},
         {"x_scale": 1e30, "w_scale": 1e20},
         {"x_scale": 1e20, "y_scale": 1e-30},
-        {"format": IntFormat(9)},
         {"format": "int8"},
         {"zero_point": 128},
         {"zero_point": 0.0},
@@ -338,7 +359,8 @@ def test_cutlass__refuses_bad_parameters():
         {"beta": np.ones(2, np.float32)},
         {"source": np.zeros(2, np.float32)},
         {"source": np.zeros(2, np.int8), "alpha": np.ones(3, np.float32)},
-        {"format": IntFormat(16)},
+        {"source": np.zeros(2, np.int8), "format": IntFormat(16)},
+        {"format": 8},
     ):
         with pytest.raises(BadInput):
             CutlassRequantizer(**{"alpha": 1.0, **change})

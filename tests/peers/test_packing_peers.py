@@ -1,7 +1,7 @@
 """Claim: packed bytes and words are those of the projects that define the layouts, on random codes of every value.
 
 Peers: onnx, torchao, AutoGPTQ (GPTQ and Marlin), AutoAWQ. They are in no extra, so each is skipped when absent, and
-`QNOISE_REQUIRE_PEERS_ALL=1` turns a missing one into a failure. Importing AutoGPTQ or AutoAWQ whole needs a stack of
+`QNOISE_REQUIRE_PEERS=1` turns a missing one into a failure. Importing AutoGPTQ or AutoAWQ whole needs a stack of
 other packages of their time; the one file of each that packs is loaded by its path.
 """
 
@@ -37,7 +37,7 @@ def load(name, file=None):
         spec.loader.exec_module(module)
         return module
     except ImportError as error:
-        if os.environ.get("QNOISE_REQUIRE_PEERS_ALL") == "1":
+        if os.environ.get("QNOISE_REQUIRE_PEERS") == "1":
             raise
         pytest.skip(f"{name} is absent: {error}")
 
