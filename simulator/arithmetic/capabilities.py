@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 import numba
-from numba import config
 
 from simulator.arithmetic.kernels import accelerate, tile
 
@@ -40,7 +39,7 @@ def capabilities() -> Capabilities:
         llvm.get_host_cpu_name(),
         numba.get_num_threads() if accelerate.PARALLEL else 1,
         _threading(),
-        not config.DISABLE_JIT,
+        accelerate.COMPILED,
         None if folder is None else str(folder),
     )
 
@@ -48,6 +47,6 @@ def capabilities() -> Capabilities:
 def _threading() -> str:
     if not accelerate.PARALLEL:
         return "one thread"
-    if config.DISABLE_JIT:
+    if not accelerate.COMPILED:
         return "none"
     return {"omp": "openmp", "tbb": "tbb"}.get(numba.threading_layer(), numba.threading_layer())

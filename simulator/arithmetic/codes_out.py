@@ -50,7 +50,7 @@ def conv_codes(
 
 
 def linear_codes(x: Activation, weight: PreparedWeight, requantizer: Requantizer) -> Requantized:
-    """A left operand (..., inputs) times a prepared matrix; codes (..., outputs). Arguments as in :func:`conv_codes`."""
+    """A left operand (..., inputs) times a prepared matrix; codes (..., outputs). Otherwise as :func:`conv_codes`."""
     _require_one_scale(x, weight)
     rows = replace(x, bytes=x.bytes.reshape(-1, x.depth))
 
@@ -72,9 +72,7 @@ def _in_blocks(
         part = x.bytes[first : first + step]
         into = _scratch(len(part) * each).reshape(1, len(part), *shape)
         sums(replace(x, bytes=part), into)
-        found = requantizer(into[0])
-        codes[first : first + step] = found.codes
-        saturated += found.saturated
+        saturated += requantizer(into[0], out=codes[first : first + step]).saturated
     return Requantized(codes, saturated)
 
 

@@ -87,7 +87,9 @@ def add_groups(
             )
         scale = left_scale * scale
     if bias is not None and (bias.dtype != np.float32 or bias.shape != (outputs,)):
-        raise BadInput(f"bias must be float32 of shape ({outputs},)", got=f"{bias.dtype} {bias.shape}", fix="reshape it")
+        raise BadInput(
+            f"bias must be float32 of shape ({outputs},)", got=f"{bias.dtype} {bias.shape}", fix="reshape it"
+        )
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         parts = [register.hold(part.astype(np.float32) * s) for part, s in zip(sums, scale, strict=True)]
         total = _added(parts, lambda a, b: register.hold(a + b), register.order)

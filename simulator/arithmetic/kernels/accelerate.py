@@ -40,6 +40,9 @@ def _threads_available() -> bool:
 PARALLEL = _threads_available()
 """Whether kernels run on more than one thread."""
 
+COMPILED = not config.DISABLE_JIT
+"""Whether kernels are compiled: False under NUMBA_DISABLE_JIT, where they are plain Python."""
+
 if not PARALLEL:
     warnings.warn(
         "no OpenMP runtime found: kernels run on one thread (same results); install libgomp to use more",

@@ -35,8 +35,8 @@ class Requantizer(Protocol):
         """Code of one sum, and whether clipping changed it: the normative form."""
         ...
 
-    def __call__(self, acc: np.ndarray) -> Requantized:
-        """Codes of int32 sums (..., channels)."""
+    def __call__(self, acc: np.ndarray, *, out: np.ndarray | None = None) -> Requantized:
+        """Codes of int32 sums (..., channels), written to ``out`` where given."""
         ...
 
 
@@ -77,11 +77,12 @@ class TwoForms(ABC):
         clipped = min(max(code, self.format.qmin), self.format.qmax)
         return clipped, clipped != code
 
-    def __call__(self, acc: np.ndarray) -> Requantized:
+    def __call__(self, acc: np.ndarray, *, out: np.ndarray | None = None) -> Requantized:
         """Codes of sums, compiled; equal to ``one`` on every element.
 
         Args:
             acc: int32 (..., channels).
+            out: C-contiguous array of the format's dtype and the shape of ``acc``, allocated if absent.
 
         Raises:
             BadInput: another dtype, no axis, or another number of channels than the scales and bias have.
@@ -91,7 +92,14 @@ class TwoForms(ABC):
             raise BadInput("acc must be an int32 array (..., channels)", got=got, fix="accumulate in int32")
         if self.channels not in (None, acc.shape[-1]):
             raise BadInput(f"acc must have {self.channels} channels last", got=acc.shape, fix="move the channel axis")
-        out = np.empty(acc.shape, self.format.dtype)
+        if out is None:
+            out = np.empty(acc.shape, self.format.dtype)
+        if out.shape != acc.shape or out.dtype != self.format.dtype or not out.flags.c_contiguous:
+            raise BadInput(
+                f"out must be a C-contiguous {self.format.dtype} array of shape {acc.shape}",
+                got=f"{out.dtype} {out.shape}",
+                fix="allocate it so",
+            )
         if not acc.size:
             return Requantized(out, 0)
         rows = (-1, acc.shape[-1])
