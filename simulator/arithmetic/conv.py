@@ -47,6 +47,10 @@ def integer_conv(
     geometry = geometry or Geometry.of(max(x.ndim - 2, 1))
     zeros = require_codes(x, w, x_zero, w_zero, outputs_axis=0)
     _require_fit(x, w, geometry)
+    if bias is not None and (bias.dtype.kind not in "iu" or bias.shape != (len(w),)):
+        raise BadInput(
+            f"bias must be integers of shape ({len(w)},)", got=f"{bias.dtype} {bias.shape}", fix="quantize it first"
+        )
     if accumulator.overflow is Overflow.EXACT and bias is None:
         return Accumulated(exact_conv(x, w, geometry, x_zero, w_zero), 0)
     outputs, share = len(w), len(w) // geometry.groups
