@@ -143,7 +143,7 @@ CASES = {
     "transposed rank": (lambda: integer_conv_transpose(CODES, KERNEL[0, 0], Accumulator()), "channels"),
     "no output left": (
         lambda: integer_conv_transpose(CODES, KERNEL, Accumulator(), Geometry.of(2, padding=3)),
-        "element",
+        "padded image",
     ),
 }
 
