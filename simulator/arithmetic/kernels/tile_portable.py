@@ -1,8 +1,7 @@
 """The 8 x 32 tile of an unsigned-by-signed byte matmul for any CPU: no named instruction, only LLVM vectors.
 
-Same interface, packing and bits as ``tile_maddwd``; the pair product is written as widening multiplications and an
-addition of neighbours, which LLVM turns into the CPU's own instructions (``pmaddwd`` on any x86, ``smlal`` on
-Arm).
+Same interface, packing and bits as ``tile_maddwd``; the pair product is written as widening multiplications and
+additions, which LLVM turns into the CPU's own instructions (``pmaddwd`` on any x86, ``smlal`` on Arm).
 """
 
 from __future__ import annotations
