@@ -18,7 +18,7 @@ from torch import Tensor
 
 import simulator
 from samplers import DDIM, NoiseStream, sample
-from simulator.arithmetic.kernels import tile
+from simulator.arithmetic.kernels import paths
 from simulator.instrument.forward import forward
 from simulator.provenance import environment
 from simulator.threads import set_threads
@@ -60,7 +60,7 @@ def main() -> None:
             form()
             seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(times[len(times) // 4 :]) for name, times in seconds.items()}
-    print(f"cpu {environment()['cpu']}, tile {tile.PATH}, batch {options.batch}, threads {options.threads}")
+    print(f"cpu {environment()['cpu']}, tile {paths.PATH}, batch {options.batch}, threads {options.threads}")
     for name, median in medians.items():
         print(f"{name:38s} {median / medians['float']:.2f} x {STEPS} float forward passes")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from contraction_problems import random_batched, random_conv, random_linear
 
-from simulator.arithmetic.kernels import accelerate, tile_vnni
+from simulator.arithmetic.kernels import accelerate, paths
 
 HELPERS = str(Path(contraction_problems.__file__).parent)
 
@@ -79,19 +79,38 @@ def test_engine__gives_the_same_bits_without_the_compiler(fresh_python, expected
     assert fresh_python(PRINT, NUMBA_DISABLE_JIT="1").stdout.strip() == expected
 
 
-@pytest.mark.skipif(not tile_vnni.supported(), reason="the portable tile is the one in use")
-def test_engine__gives_the_same_bits_on_the_portable_tile(fresh_python, expected, request):
-    # kept between runs: numba's cache cannot tell the two tiles apart, so this one has its own folder
-    cache = request.config.cache.mkdir("qnoise-portable-kernels")
-    code = textwrap.dedent(
+@pytest.mark.parametrize("path", paths.NEEDS)
+def test_engine__gives_the_same_bits_on_every_path_this_cpu_supports(fresh_python, expected, path):
+    if path not in paths.supported_paths():
+        pytest.skip(f"this CPU has no {path}")
+    code = "\nfrom simulator.arithmetic.kernels import accelerate, contract, paths, tile\n" + textwrap.dedent(
         """
-        from simulator.arithmetic.kernels import tile_vnni
-        tile_vnni.supported = lambda: False
-        from simulator.arithmetic.kernels import tile
-        assert tile.PATH == "portable"
+        assert contract.tile is tile.TILES[paths.PATH].tile
+        print(paths.PATH, accelerate.cache_folder().name)
         """
     )
-    assert fresh_python(code + PRINT, QNOISE_CACHE_DIR=str(cache)).stdout.strip() == expected
+    found, chosen, folder = fresh_python(PRINT + code, QNOISE_KERNEL_PATH=path).stdout.split()
+    assert (found, chosen) == (expected, path)
+    # a cached caller holds the tile of its own path
+    assert (folder == accelerate.cache_folder().name) == (path == paths.PATH)
+
+
+def test_engine__gives_the_same_bits_on_pairs_without_the_compiler(fresh_python, expected):
+    found = fresh_python(PRINT, QNOISE_KERNEL_PATH="portable", NUMBA_DISABLE_JIT="1").stdout
+    assert found.strip() == expected
+
+
+def test_engine__refuses_a_path_it_does_not_have_and_lists_those_it_has(fresh_python):
+    code = """
+    from samplers.errors import BadInput
+    try:
+        import simulator.arithmetic.contract
+    except BadInput as error:
+        print(error)
+    """
+    said = fresh_python(textwrap.dedent(code), QNOISE_KERNEL_PATH="avx1024").stdout
+    assert "got 'avx1024'" in said
+    assert ", ".join(paths.supported_paths()) in said
 
 
 NO_RUNTIME = """

@@ -7,33 +7,47 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from contraction_problems import random_batched, random_conv, random_linear
+from numba import config, njit
+from numba.extending import intrinsic
 
-from simulator.arithmetic.kernels import copy, tile_portable, tile_vnni
+from samplers.errors import BadInput
+from simulator.arithmetic.kernels import copy, pairs, paths, tile_maddwd, tile_vnni, tile_words
 from simulator.arithmetic.kernels import tile as chosen
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROWS, COLUMNS, DEPTH = tile_portable.ROWS, tile_portable.COLUMNS, tile_portable.DEPTH
-TILES = {
-    "portable": (tile_portable, tile_portable.tile),
-    "vnni": (tile_vnni, tile_vnni.tile),
-    "plain": (tile_vnni, tile_vnni.tile_plain),
+ROWS, COLUMNS, DEPTH = pairs.ROWS, pairs.COLUMNS, pairs.DEPTH
+
+BYTES = {
+    **chosen.TILES,
+    "plain of four": chosen.Tile(tile_vnni.tile_plain, tile_vnni.pack, tile_vnni.packed_shape),
+    "plain of pairs": chosen.Tile(pairs.tile_plain, pairs.pack, tile_maddwd.packed_shape),
 }
+WORDS = {**tile_words.TILES, "plain of pairs": pairs.tile_plain}
 
 
-@pytest.fixture(params=TILES)
+def require(name):
+    if name in paths.NEEDS and name not in paths.supported_paths():
+        pytest.skip(f"this CPU has no {name}")
+
+
+@pytest.fixture(params=BYTES)
 def path(request):
-    if request.param == "vnni" and not tile_vnni.supported():
-        pytest.skip("this CPU has no AVX512-VNNI")
-    return TILES[request.param]
+    require(request.param)
+    return BYTES[request.param]
+
+
+@pytest.fixture(params=WORDS)
+def words(request):
+    require(request.param)
+    return chosen.Tile(WORDS[request.param], tile_words.pack, tile_words.packed_shape)
 
 
 def run(path, a, start, stride, codes, block, first, steps):
-    module, tile = path
-    packed = np.full(module.packed_shape(*codes.shape), 99, np.int8)
-    module.pack(codes, packed)
+    packed = np.full(path.packed_shape(*codes.shape), 99, np.int8 if a.dtype == np.uint8 else np.int16)
+    path.pack(codes, packed)
     acc = np.full((ROWS, COLUMNS), -1, np.int32)
-    tile(a, start, stride, packed, block, first, steps, acc)
+    path.tile(a, start, stride, packed, block, first, steps, acc)
     return acc
 
 
@@ -47,18 +61,60 @@ def modulo_sums(a, start, stride, codes, block, first, steps):
     return (rows @ columns.T).astype(np.int32)
 
 
+def random_problems(rng, left, right, depths):
+    """Ragged depths, one step or many, rows further apart than they are long, all codes or the extreme ones alone."""
+
+    def draw(dtype, shape):
+        bounds = np.iinfo(dtype)
+        if rng.integers(2):
+            return rng.choice(np.array([bounds.min, bounds.max], dtype), shape)
+        return rng.integers(bounds.min, bounds.max, shape, dtype, endpoint=True)
+
+    for depth, outputs in depths:
+        steps_all = -(-depth // DEPTH)
+        stride = int(rng.integers(DEPTH * steps_all, DEPTH * steps_all + 9))
+        a, codes = draw(left, (ROWS, stride + 3)), draw(right, (outputs, depth))
+        block, start = int(rng.integers(-(-outputs // COLUMNS))), int(rng.integers(3))
+        first = int(rng.integers(steps_all))
+        for steps in {1, int(rng.integers(1, steps_all - first + 1)), steps_all - first}:
+            yield a, start, stride, codes, block, first, steps
+
+
+DEPTHS = (1, 5), (4, 32), (17, 40), (64, 65), (130, 96), (257, 33), (1030, 31)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_tile__is_the_sum_modulo_two_to_the_32(path, seed):
-    rng = np.random.default_rng(seed)
-    for depth, outputs in ((4, 32), (17, 40), (64, 65), (130, 96)):
-        steps_all = -(-depth // DEPTH)
-        codes = rng.integers(-128, 128, (outputs, depth), np.int8)
-        stride = int(rng.integers(DEPTH * steps_all, DEPTH * steps_all + 9))
-        a = rng.integers(0, 256, (ROWS, stride + 3), np.uint8)
-        block, first = int(rng.integers(-(-outputs // COLUMNS))), int(rng.integers(steps_all))
-        steps, start = int(rng.integers(1, steps_all - first + 1)), int(rng.integers(3))
-        args = (a, start, stride, codes, block, first, steps)
-        assert np.array_equal(run(path, *args), modulo_sums(*args))
+    for problem in random_problems(np.random.default_rng(seed), np.uint8, np.int8, DEPTHS):
+        assert np.array_equal(run(path, *problem), modulo_sums(*problem))
+
+
+@pytest.mark.parametrize("steps", [63, 64, 65, 127, 128, 129, 300])
+def test_tile__is_exact_where_widened_parts_end(path, steps):
+    # the part of 64 steps that the pair tiles widen at once, one more, one less
+    rng = np.random.default_rng(steps)
+    a = rng.integers(0, 256, (ROWS, DEPTH * steps), np.uint8)
+    codes = rng.integers(-128, 128, (COLUMNS, DEPTH * steps), np.int8)
+    problem = (a, 0, DEPTH * steps, codes, 0, 0, steps)
+    assert np.array_equal(run(path, *problem), modulo_sums(*problem))
+
+
+@pytest.mark.parametrize("right", [np.int8, np.int16])
+@pytest.mark.parametrize("seed", range(4))
+def test_tile_of_words__is_the_sum_modulo_two_to_the_32(words, seed, right):
+    for problem in random_problems(np.random.default_rng(seed), np.int16, right, DEPTHS):
+        assert np.array_equal(run(words, *problem), modulo_sums(*problem))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20000])
+@pytest.mark.parametrize("x", [-32768, 32767])
+def test_tile_of_words__wraps_at_the_least_word_squared(words, x, steps):
+    # one pair of (-32768)^2 is 2^31: a saturating pair sum would give 2^31 - 1, a lost carry 0
+    depth = DEPTH * steps
+    a, codes = np.full((ROWS, depth), x, np.int16), np.full((COLUMNS, depth), -32768, np.int16)
+    a[:, 2:4] = 0
+    want = (x * -32768 * (depth - 2) + 2**31) % 2**32 - 2**31
+    assert np.all(run(words, a, 0, depth, codes, 0, 0, steps) == want)
 
 
 @pytest.mark.parametrize("x", [0, 1, 128, 255])
@@ -86,8 +142,6 @@ def test_pack__meets_depth_beyond_the_weights_with_zeros(path):
 
 
 def test_copy__moves_exactly_the_bytes_asked_for():
-    from numba import njit
-
     @njit
     def compiled(into, position, source, start, count):
         copy.copy(into, position, source, start, count)
@@ -103,8 +157,42 @@ def test_copy__moves_exactly_the_bytes_asked_for():
         assert not left.reshape(-1)[7 + count :].any()
 
 
-def test_path__is_the_one_this_cpu_supports():
-    assert ("avx512-vnni" if tile_vnni.supported() else "portable") == chosen.PATH
+@pytest.mark.skipif(config.DISABLE_JIT, reason="needs numba's compiler")
+@pytest.mark.parametrize("products", [pairs.neighbours_added, pairs.halves_multiplied])
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_generic_products__give_the_same_bits_in_either_form_and_width(products, lanes):
+    how = pairs.Pairs(lanes, 4, 2, products)
+
+    @intrinsic
+    def emitted(typingctx, a, start, stride, packed, block, first, steps, acc):
+        return tile_words.word_tile(how, a, start, stride, packed, block, first, steps, acc)
+
+    @njit
+    def tile(a, start, stride, packed, block, first, steps, acc):
+        emitted(a, start, stride, packed, block, first, steps, acc)
+
+    form = chosen.Tile(tile, tile_words.pack, tile_words.packed_shape)
+    for problem in random_problems(np.random.default_rng(lanes), np.int16, np.int16, DEPTHS):
+        assert np.array_equal(run(form, *problem), modulo_sums(*problem))
+
+
+def test_supported_paths__follow_the_features_the_compiler_may_use(monkeypatch):
+    for features, want in {
+        "+sse2": "portable",
+        "+avx2,-avx512bw": "avx2-maddwd",
+        "+avx2,+avx512f,+avx512vnni": "avx2-maddwd",  # the byte forms need avx512bw too
+        "+avx2,+avx512bw,-avx512vnni": "avx512-maddwd",
+        "+avx2,+avx512bw,+avx512vnni": "avx512-vnni",
+    }.items():
+        monkeypatch.setattr(config, "CPU_FEATURES", features)
+        assert paths.choose(None) == want
+        assert paths.choose("") == want
+        assert paths.choose("portable") == "portable"
+        with pytest.raises(BadInput, match=r"use one of .*portable, or unset"):
+            paths.choose("vnni")
+    monkeypatch.setattr(config, "CPU_FEATURES", "+avx2")
+    with pytest.raises(BadInput, match=r"got 'avx512-vnni'; use one of avx2-maddwd, portable, or unset"):
+        paths.choose("avx512-vnni")
 
 
 def test_kernels__give_the_same_bits_when_threads_of_the_host_call_them_at_once():

@@ -3,9 +3,9 @@
 - ``kernel`` compiles a serial loop; ``parallel_kernel`` one whose ``prange`` runs on the OpenMP (or TBB) threads of
   numba. Where neither runtime loads, ``prange`` is a plain loop: one thread, the same bits, one stated warning.
 - No ``fastmath`` anywhere: a kernel's float operations are exactly those written, in the written order.
-- Compiled code is cached in a private folder whose name is a digest of all kernel sources, the numba version, the CPU
-  and the threading choice, so that an edited callee never leaves a stale caller behind (numba's own stamp looks at one
-  file only).
+- Compiled code is cached in a private folder whose name is a digest of all kernel sources, the numba version, the CPU,
+  the kernel path and the threading choice, so that an edited callee never leaves a stale caller behind (numba's own
+  stamp looks at one file only).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba import config
+
+from simulator.arithmetic.kernels.paths import PATH
 
 
 def _threads_available() -> bool:
@@ -74,7 +76,8 @@ if PARALLEL and not config.DISABLE_JIT:
 def _find_cache_folder() -> Path | None:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256()
-    for part in (*(path.read_bytes() for path in sources), numba.__version__.encode(), str(PARALLEL).encode()):
+    stated = (numba.__version__, str(PARALLEL), PATH)
+    for part in (*(path.read_bytes() for path in sources), *(text.encode() for text in stated)):
         digest.update(part)
     digest.update(llvm.get_host_cpu_name().encode())
     digest.update(llvm.get_host_cpu_features().flatten().encode())

@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from simulator.arithmetic.kernels.accelerate import kernel
+from simulator.arithmetic.kernels.paths import supported_paths
 
 ROWS, COLUMNS, DEPTH = 8, 32, 4
 LANES = 16
@@ -23,8 +24,7 @@ VECTORS = COLUMNS // LANES
 
 def supported() -> bool:
     """Whether this CPU executes the tile."""
-    features = llvm.get_host_cpu_features()
-    return bool(features.get("avx512vnni") and features.get("avx512bw"))
+    return "avx512-vnni" in supported_paths()
 
 
 @kernel
