@@ -17,6 +17,7 @@ rule                         code before clipping                        NaN    
 ``TORCH_FAKE``               ``rint(f32(x inv)) + zp``                   qmin           qmax        qmin
 ``TORCH_FAKE_PER_CHANNEL``   ``rint(f32(x inv)) + zp``                   qmin           qmin        qmin
 ``TORCHAO``                  ``rint(f32(x inv)) + zp``                   0              qmax        qmin
+``ONNXRUNTIME_BLOCKED``      ``int32(rint(f32(x / scale))) + zp``         BY_ZERO_POINT  as NaN      as NaN
 ``TFLITE``                   ``int32(half_away(f32(x / scale))) + zp``   BY_ZERO_POINT  as NaN      as NaN
 ``BREVITAS``                 ``round(f32(f32(x / scale) + zp))``         0              qmax        qmin
 ===========================  ==========================================  =============  ==========  ==========
@@ -202,9 +203,16 @@ def _clip(code: int, format: IntFormat) -> tuple[int, bool]:
 
 DIVIDE = QuantizeRule(
     "divide",
-    "ONNX QuantizeLinear and ONNX Runtime, with ties to even; the project's own rule, with any rounding",
+    "ONNX QuantizeLinear and, but for blocks, ONNX Runtime, with ties to even; the project's own, with any rounding",
     divides=True,
     roundings=tuple(Rounding),
+)
+ONNXRUNTIME_BLOCKED = QuantizeRule(
+    "onnxruntime_blocked",
+    "ONNX Runtime QuantizeLinear on x86, blocked (all types) and along the last axis to 4 bits: not saturating",
+    divides=True,
+    conversion=Conversion.INT32,
+    nan=Special.BY_ZERO_POINT,
 )
 TORCH_PER_TENSOR = QuantizeRule(
     "torch_per_tensor",
@@ -251,6 +259,7 @@ QUANTIZE_RULES: dict[str, QuantizeRule] = {
     rule.name: rule
     for rule in (
         DIVIDE,
+        ONNXRUNTIME_BLOCKED,
         TORCH_PER_TENSOR,
         TORCH_PER_CHANNEL,
         TORCH_FAKE,

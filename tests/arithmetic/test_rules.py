@@ -21,6 +21,7 @@ from simulator.arithmetic.rounding import Rounding, random_word, round_exact
 from simulator.arithmetic.rules import (
     BREVITAS,
     DIVIDE,
+    ONNXRUNTIME_BLOCKED,
     QUANTIZE_RULES,
     TFLITE,
     TORCH_FAKE,
@@ -82,6 +83,7 @@ def rounded(value: Fraction) -> Fraction:
 
 FORMULAS = {
     DIVIDE: lambda x, s, z: round(rounded(x / s)) + z,
+    ONNXRUNTIME_BLOCKED: lambda x, s, z: round(rounded(x / s)) + z,
     TORCH_PER_TENSOR: lambda x, s, z: round(rounded(x * rounded(1 / s) + z)),
     TORCH_PER_CHANNEL: lambda x, s, z: round(rounded(rounded(x * rounded(1 / s)) + z)),
     TORCH_FAKE: lambda x, s, z: round(rounded(x * rounded(1 / s))) + z,
@@ -118,6 +120,7 @@ def test_rules__differ_from_each_other_on_tie_dense_data():
 
 TABLE = {
     DIVIDE: (Special.QMIN, Special.QMAX, Special.QMIN),
+    ONNXRUNTIME_BLOCKED: (Special.BY_ZERO_POINT,) * 3,
     TORCH_PER_TENSOR: (Special.QMAX, Special.QMAX, Special.QMIN),
     TORCH_PER_CHANNEL: (Special.ZERO, Special.QMAX, Special.QMIN),
     TORCH_FAKE: (Special.QMIN, Special.QMAX, Special.QMIN),
