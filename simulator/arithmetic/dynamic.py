@@ -72,7 +72,7 @@ def quantize_matmul_nbits_rows(x: np.ndarray, block: int) -> Quantized:
 
     ``amax = max |x|`` of the block, ``scale = f32(amax / 127)``, ``inv = f32(127 / amax)`` (from amax, not from the
     scale), codes ``rint(f32(x inv))``, zero point 0. No code can leave -127..127. In an all-zero block the kernel's
-    scale is 0; here it is 1, which stands for the same zeros. So is it where amax is below about ``2**-121``, where
+    scale is 0; here it is 1, which stands for the same zeros. So is it where amax is below ``2**-119``, where
     ``inv`` overflows or the scale loses bits: codes 0, and each nonzero element counts as clipped.
     Source: ONNX Runtime, ``QuantizeARow_CompInt8`` of the AVX2 and AVX512 kernels in ``core/mlas/lib``.
 
