@@ -1,7 +1,8 @@
 """Which elements share a scale.
 
 A scale (and a zero point) has the rank of its tensor, with length 1 on every axis it does not vary along; along a
-grouped axis it has one entry per group. Axes count from 0; a negative, missing or repeated one is an error. :meth:`expand` repeats such a parameter to the tensor's shape.
+grouped axis it has one entry per group. :meth:`expand` repeats such a parameter to the tensor's shape. Axes count from
+0; a negative, missing or repeated one is an error.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def test_tflite__converts_to_int32_before_it_clamps():
 
 
 def hard_for_a_plain_float64_sum() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(x, scale, inverse) with ``x * inverse`` just above ``1/2 + 2**-9``, nearer to it than float64 shows beside 40000.
+    """(x, scale, inverse) with ``x * inverse`` just above ``1/2 + 2**-9``, nearer than float64 shows beside 40000.
 
     ``40000 + 1/2 + 2**-9`` is a tie between two float32 numbers, which round to different integers.
     """
@@ -219,8 +219,14 @@ def test_quantize__leaves_the_grid_fixed_under_every_rule(rule):
     for fmt, scale in ((BYTE, 0.25), (UBYTE, 0.1), (IntFormat(5), 1 / 3)):
         codes = np.arange(fmt.qmin, fmt.qmax + 1)
         for zero in {fmt.qmin, 3, fmt.qmax}:
-            got = one((codes - zero).astype(np.float32) * np.float32(scale), rule, fmt, scale, zero, Rounding.HALF_EVEN
-                      if Rounding.HALF_EVEN in rule.roundings else None)
+            got = one(
+                (codes - zero).astype(np.float32) * np.float32(scale),
+                rule,
+                fmt,
+                scale,
+                zero,
+                Rounding.HALF_EVEN if Rounding.HALF_EVEN in rule.roundings else None,
+            )
             assert np.array_equal(got.codes, codes)
             assert got.clipped == 0
             assert dequantize(got).dtype == np.float32

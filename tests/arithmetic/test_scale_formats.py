@@ -1,4 +1,4 @@
-"""Claim: a scale is rounded into its format by the stated rule, is never 0 or infinite, and the zero point follows it."""
+"""Claim: a scale is rounded into its format by the stated rule, is never 0 or infinite, and the zero point follows."""
 
 from __future__ import annotations
 

@@ -29,9 +29,7 @@ def real_number(x, scale, zero_point, divides, placement):
 
 
 @kernel
-def quantize_by_rule(
-    x, scale, zero_point, qmin, qmax, divides, placement, conversion, nan, rounding, seed, out
-):
+def quantize_by_rule(x, scale, zero_point, qmin, qmax, divides, placement, conversion, nan, rounding, seed, out):
     """Every element has its own scale and zero point (flat arrays of one length). Returns the clipped count."""
     clipped = 0
     if nan == QMIN:
