@@ -1,7 +1,8 @@
 """Which elements share a scale.
 
 A scale (and a zero point) has the rank of its tensor, with length 1 on every axis it does not vary along; along a
-grouped axis it has one entry per group. :meth:`expand` repeats such a parameter to the tensor's shape.
+grouped axis it has one entry per group. :meth:`expand` repeats such a parameter to the tensor's shape. Axes count from
+0; a negative, missing or repeated one is an error.
 """
 
 from __future__ import annotations
@@ -49,9 +50,16 @@ class PerTensor:
 
 @dataclass(frozen=True)
 class PerAxis:
-    """One scale per index along ``axes`` (per channel: one axis; per token: two)."""
+    """One scale per index along ``axes`` (per channel: one axis; per token, or per batch and head: two).
+
+    Raises:
+        BadInput: an axis named twice.
+    """
 
     axes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _check_distinct(self.axes)
 
     def parameter_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The tensor's length along ``axes``, 1 elsewhere."""
@@ -74,6 +82,9 @@ class PerGroup:
     """One scale per ``size`` consecutive indices along ``axis``, and per index along ``axes``.
 
     The last group may be shorter (ragged).
+
+    Raises:
+        BadInput: a size that is no positive integer, an axis named twice, or the grouped axis among the others.
     """
 
     axis: int
@@ -89,6 +100,7 @@ class PerGroup:
             raise BadInput(
                 "the grouped axis must not be among the other axes", got=f"{self.axis} in {self.axes}", fix="drop it"
             )
+        _check_distinct(self.axes)
 
     def starts(self, length: int) -> np.ndarray:
         """First index of each group along an axis of ``length``."""
@@ -110,6 +122,55 @@ class PerGroup:
         grouped = ufunc.reduceat(tensor, self.starts(tensor.shape[self.axis]), axis=self.axis)
         others = tuple(i for i in range(tensor.ndim) if i != self.axis and i not in self.axes)
         return np.asarray(ufunc.reduce(grouped, axis=others, keepdims=True))
+
+
+@dataclass(frozen=True)
+class PerBlock:
+    """One scale per block of ``sizes[i]`` consecutive indices along every axis ``i`` (128 x 128 weights, say).
+
+    ``None`` is the whole axis, 1 is one scale per index. The last block along an axis may be shorter (ragged).
+    ``PerBlock((None, None))`` is ``PerTensor()`` and ``PerBlock((1, 64))`` is ``PerGroup(1, 64, (0,))`` for rank 2.
+
+    Raises:
+        BadInput: a size that is no positive integer, or, in use, a tensor of another rank.
+    """
+
+    sizes: tuple[int | None, ...]
+
+    def __post_init__(self) -> None:
+        if any(size is not None and not (isinstance(size, int) and size >= 1) for size in self.sizes):
+            raise BadInput(
+                "block sizes must be positive integers or None", got=repr(self.sizes), fix="choose sizes of at least 1"
+            )
+
+    def _lengths(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Block length along each axis, at least 1 and at most the axis."""
+        if len(shape) != len(self.sizes):
+            raise BadInput(
+                f"a tensor of rank {len(shape)} needs {len(shape)} block sizes", got=self.sizes, fix="name one per axis"
+            )
+        return tuple(max(n, 1) if size is None else size for size, n in zip(self.sizes, shape, strict=True))
+
+    def parameter_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Number of blocks along every axis."""
+        return tuple(-(-n // length) for length, n in zip(self._lengths(shape), shape, strict=True))
+
+    def expand(self, parameter: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Repeat each block's entry over its indices."""
+        for axis, length in enumerate(self._lengths(shape)):
+            parameter = np.take(parameter, np.arange(shape[axis]) // length, axis=axis)
+        return parameter
+
+    def reduce(self, tensor: np.ndarray, ufunc: np.ufunc) -> np.ndarray:
+        """Reduce inside each block."""
+        for axis, length in enumerate(self._lengths(tensor.shape)):
+            tensor = ufunc.reduceat(tensor, np.arange(0, tensor.shape[axis], length), axis=axis)
+        return np.asarray(tensor)
+
+
+def _check_distinct(axes: tuple[int, ...]) -> None:
+    if len(set(axes)) != len(axes):
+        raise BadInput("an axis must be named once", got=axes, fix="drop the repetition")
 
 
 def _check_axes(axes: tuple[int, ...], rank: int) -> None:

@@ -16,6 +16,7 @@ from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.granularity import PerGroup, PerTensor
 from simulator.arithmetic.kernels import quantize as quantize_kernels
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_seed, require_zero_point
+from simulator.arithmetic.rules import DIVIDE
 
 SHIFT = 128
 
@@ -58,8 +59,8 @@ class ScaledFormat:
     stochastic rounding: every tensor quantized with this value draws the same random words, element by element.
 
     Raises:
-        BadInput: more than 8 bits, another granularity, a scale that is not positive and finite in float32, a zero
-            point outside the format's range.
+        BadInput: more than 8 bits, another granularity or rule, a scale that is not positive and finite in float32, a
+            zero point outside the format's range.
     """
 
     spec: QuantSpec
@@ -70,6 +71,10 @@ class ScaledFormat:
     def __post_init__(self) -> None:
         require_byte_format(self.spec)
         require_seed(self.seed)
+        if self.spec.rule != DIVIDE:
+            raise BadInput(
+                "operands are quantized by the rule divide", got=self.spec.rule, fix="quantize the tensor yourself"
+            )
         object.__setattr__(self, "scale", np.float32(self.scale))
         require_scale(self.scale)
         require_zero_point(self.zero_point, self.spec.format)

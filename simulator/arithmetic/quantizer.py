@@ -1,10 +1,11 @@
 """Quantize and dequantize: real numbers to integer codes and back.
 
-Rule (that of ONNX ``QuantizeLinear``): ``q = clip(round(f32(x / scale)) + zero_point, qmin, qmax)`` with one true
-float32 division; the zero point is added after rounding, in exact integers. Back: ``f32(q - zero_point) * scale``.
+Rule, unless a spec names another of ``rules.py`` (that of ONNX ``QuantizeLinear``):
+``q = clip(round(f32(x / scale)) + zero_point, qmin, qmax)`` with one true float32 division; the zero point is added
+after rounding, in exact integers. Back, for every rule: ``f32(q - zero_point) * scale``.
 
-Special values: NaN gives ``qmin`` (as ONNX Runtime does); +inf and -inf saturate. A result outside ``[qmin, qmax]``
-before clipping, NaN included, is counted as clipped.
+Special values: NaN gives ``qmin`` (as ONNX Runtime does); +inf and -inf saturate; other rules state their own. A result
+outside ``[qmin, qmax]`` before clipping, NaN included, is counted as clipped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from samplers.errors import BadInput
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import Granularity, PerTensor
 from simulator.arithmetic.kernels import quantize as kernels
+from simulator.arithmetic.kernels import rules as rule_kernels
 from simulator.arithmetic.rounding import Rounding
+from simulator.arithmetic.rules import DIVIDE, QuantizeRule
+from simulator.arithmetic.scale_formats import Float32Scale, ScaleFormat
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,25 @@ class QuantSpec:
         format: code format.
         granularity: which elements share a scale.
         symmetric: zero point fixed to 0 (range from the largest magnitude) instead of an asymmetric range.
-        rounding: rounding mode.
+        rounding: rounding mode, one of the rule's.
+        rule: whose steps turn a real number into a code.
+        scale_format: number format of the scale.
+
+    Raises:
+        BadInput: a rounding that the rule does not have.
     """
 
     format: IntFormat
     granularity: Granularity = PerTensor()  # noqa: RUF009 - an immutable value
     symmetric: bool = False
     rounding: Rounding = Rounding.HALF_EVEN
+    rule: QuantizeRule = DIVIDE
+    scale_format: ScaleFormat = Float32Scale()  # noqa: RUF009 - an immutable value
+
+    def __post_init__(self) -> None:
+        if self.rounding not in self.rule.roundings:
+            names = ", ".join(f"Rounding.{mode.name}" for mode in self.rule.roundings)
+            raise BadInput(f"the rule {self.rule} rounds by {names}", got=self.rounding, fix="name such a rounding")
 
 
 @dataclass(frozen=True)
@@ -61,13 +77,14 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
 
     Symmetric: ``scale = max(|low|, |high|) / qmax``, zero point 0. Asymmetric: the range is widened to include 0,
     ``scale = (high - low) / (qmax - qmin)``, ``zero_point = clip(round_half_even(qmin - low / scale))``, so that 0 is
-    represented exactly. Computed in float64; the scale is rounded to float32 once, before the zero point is derived.
+    represented exactly. Computed in float64; the scale is rounded to float32 once, and then into the spec's scale
+    format (which never makes it 0 or infinite), before the zero point is derived.
     A range so narrow that the scale would lie below the smallest normal float32, or of zero width, gives scale 1.
 
     Args:
         low: smallest values, in the granularity's parameter shape.
         high: largest values, same shape.
-        spec: target format and symmetry.
+        spec: target format, symmetry and scale format.
 
     Returns:
         ``(scale float32, zero_point int32)``, the shape of ``low``.
@@ -93,23 +110,25 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
     scale = width.astype(np.float32)
     # below the smallest normal float32 a reciprocal or quotient would lose bits: treat as no width
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
+    scale = spec.scale_format.round(scale)
     if spec.symmetric:
         return scale, np.zeros(scale.shape, np.int32)
     return scale, np.clip(np.rint(qmin - low64 / scale), qmin, qmax).astype(np.int32)
 
 
 def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.ndarray, *, seed: int = 0) -> Quantized:
-    """Quantize ``x`` with given parameters (rule in the module's docstring).
+    """Quantize ``x`` with given parameters (rule in the module's docstring, or the spec's).
 
     Args:
         x: float32 array.
-        spec: format, granularity and rounding.
-        scale: float32, positive and finite, in the granularity's parameter shape.
+        spec: format, granularity, rounding, rule and scale format.
+        scale: float32, positive and finite, a value of the scale format, in the granularity's parameter shape.
         zero_point: integers inside the format's range, same shape.
         seed: of stochastic rounding, 0 to 2**64 - 1; element i in C order takes ``random_word(seed, i)``.
 
     Raises:
-        BadInput: wrong dtype or shape, scale not positive and finite, zero point outside the range.
+        BadInput: wrong dtype or shape, scale not positive and finite or not of its format, zero point outside the
+            range.
     """
     if x.dtype != np.float32:
         raise BadInput("x must be float32", got=x.dtype, fix="convert it first, so that the rounding is yours")
@@ -123,21 +142,25 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
         )
     require_scale(scale)
     require_zero_point(zero_point, spec.format)
+    if not np.array_equal(spec.scale_format.round(scale), scale):
+        raise BadInput(
+            "every scale must be a value of the scale format",
+            got=f"{scale.reshape(-1)[0]} for {spec.scale_format}",
+            fix="round them with scale_format.round",
+        )
     qmin, qmax = spec.format.qmin, spec.format.qmax
     require_seed(seed)
     codes = np.empty(x.shape, spec.format.dtype)
     full_scale = np.ascontiguousarray(spec.granularity.expand(scale, x.shape)).reshape(-1)
     full_zero = np.ascontiguousarray(spec.granularity.expand(zero_point, x.shape)).reshape(-1)
-    clipped = kernels.quantize_elementwise(
-        np.ascontiguousarray(x).reshape(-1),
-        full_scale,
-        full_zero,
-        qmin,
-        qmax,
-        spec.rounding.value,
-        np.uint64(seed),
-        codes.reshape(-1),
-    )
+    flat, out = np.ascontiguousarray(x).reshape(-1), codes.reshape(-1)
+    last = (spec.rounding.value, np.uint64(seed), out)
+    if spec.rule == DIVIDE:
+        clipped = kernels.quantize_elementwise(flat, full_scale, full_zero, qmin, qmax, *last)
+    else:
+        rule = spec.rule
+        steps = (rule.divides, rule.zero_point.value, rule.conversion.value, rule.nan.value)
+        clipped = rule_kernels.quantize_by_rule(flat, full_scale, full_zero, qmin, qmax, *steps, *last)
     return Quantized(codes, scale, zero_point, spec, int(clipped))
 
 
