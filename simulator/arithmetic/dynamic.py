@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.float_formats import require_float32
+from simulator.arithmetic.float_codes import require_float32
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import Granularity, PerAxis, PerGroup
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, quantize, require_scale

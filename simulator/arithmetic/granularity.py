@@ -30,6 +30,10 @@ class Granularity(Protocol):
         """``ufunc.reduce`` over the elements that share a scale; the result has :meth:`parameter_shape`."""
         ...
 
+    def group_size(self, axis: int) -> int | None:
+        """Length of the groups that ``axis`` is cut into, None where it is not grouped."""
+        ...
+
 
 @dataclass(frozen=True)
 class PerTensor:
@@ -46,6 +50,10 @@ class PerTensor:
     def reduce(self, tensor: np.ndarray, ufunc: np.ufunc) -> np.ndarray:
         """Reduce over every axis."""
         return np.asarray(ufunc.reduce(tensor, axis=None, keepdims=True))
+
+    def group_size(self, axis: int) -> int | None:
+        """No axis is grouped."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,10 @@ class PerAxis:
         _check_axes(self.axes, tensor.ndim)
         others = tuple(i for i in range(tensor.ndim) if i not in self.axes)
         return np.asarray(ufunc.reduce(tensor, axis=others, keepdims=True))
+
+    def group_size(self, axis: int) -> int | None:
+        """No axis is grouped."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,10 @@ class PerGroup:
         others = tuple(i for i in range(tensor.ndim) if i != self.axis and i not in self.axes)
         return np.asarray(ufunc.reduce(grouped, axis=others, keepdims=True))
 
+    def group_size(self, axis: int) -> int | None:
+        """The size along the grouped axis."""
+        return self.size if axis == self.axis else None
+
 
 @dataclass(frozen=True)
 class PerBlock:
@@ -166,6 +182,10 @@ class PerBlock:
         for axis, length in enumerate(self._lengths(tensor.shape)):
             tensor = ufunc.reduceat(tensor, np.arange(0, tensor.shape[axis], length), axis=axis)
         return np.asarray(tensor)
+
+    def group_size(self, axis: int) -> int | None:
+        """The block's length."""
+        return self.sizes[axis]
 
 
 def _check_distinct(axes: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.geometry import Geometry
-from simulator.arithmetic.granularity import PerGroup, PerTensor
+from simulator.arithmetic.granularity import PerTensor
 from simulator.arithmetic.kernels import quantize as quantize_kernels
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_seed, require_zero_point
 from simulator.arithmetic.rules import DIVIDE
@@ -139,8 +139,8 @@ def left_operand(quantized: Quantized) -> Activation:
     """
     require_byte_format(quantized.spec)
     granularity, shape, codes = quantized.spec.granularity, quantized.scale.shape, quantized.codes
-    grouped = isinstance(granularity, PerGroup) and granularity.axis == codes.ndim - 1
-    if shape[-1] != 1 and not grouped:
+    group_size = granularity.group_size(codes.ndim - 1) if shape[-1] != 1 else None
+    if shape[-1] != 1 and group_size is None:
         raise BadInput(
             "a left operand's scale may vary along the last axis by groups only",
             got=granularity,
@@ -150,8 +150,9 @@ def left_operand(quantized: Quantized) -> Activation:
     leading = codes.shape[: max((i + 1 for i, n in enumerate(shape[:-1]) if n != 1), default=0)]
 
     def parameters(values: np.ndarray) -> np.ndarray:
-        few = values.reshape(*shape[: len(leading)], shape[-1])
-        return np.ascontiguousarray(np.broadcast_to(few, (*leading, shape[-1])).reshape(-1, shape[-1]).T)
+        full = granularity.expand(values, codes.shape)[..., :: group_size or codes.shape[-1]]
+        few = full.reshape(*leading, -1, full.shape[-1])[..., 0, :]
+        return np.ascontiguousarray(few.reshape(-1, full.shape[-1]).T)
 
     return Activation(
         (codes.astype(np.int16) + shift).astype(np.uint8),
@@ -159,7 +160,7 @@ def left_operand(quantized: Quantized) -> Activation:
         parameters(quantized.scale),
         largest_step(quantized),
         quantized.clipped,
-        granularity.size if isinstance(granularity, PerGroup) and shape[-1] > 1 else None,
+        group_size,
     )
 
 

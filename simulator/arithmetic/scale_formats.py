@@ -21,7 +21,8 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.fixed_point import quantize_multiplier
-from simulator.arithmetic.float_formats import E8M0, FloatFormat, decode, encode
+from simulator.arithmetic.float_codes import decode, encode
+from simulator.arithmetic.float_formats import E8M0, FloatFormat
 from simulator.arithmetic.rounding import Rounding
 
 POWER_ROUNDINGS = (Rounding.CEIL, Rounding.FLOOR, Rounding.HALF_EVEN)

@@ -8,7 +8,6 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.certificate import Certificate, certify
-from simulator.arithmetic.granularity import PerGroup
 from simulator.arithmetic.kernels import contract as kernels
 from simulator.arithmetic.kernels.tile import DEPTH, packed_shape
 from simulator.arithmetic.operands import largest_step, require_byte_format, right_shift
@@ -168,14 +167,15 @@ def _pack(
 
 def _group_size(weight: Quantized, channels: int, wanted: int | None) -> int:
     granularity, shape = weight.spec.granularity, weight.scale.shape
-    grouped = isinstance(granularity, PerGroup) and granularity.axis == 1
-    if any(n != 1 for n in shape[2:]) or (shape[1] != 1 and not grouped):
+    own: int | None = None
+    if shape[1] != 1:
+        own = granularity.group_size(1)
+    if any(n != 1 for n in shape[2:]) or (shape[1] != 1 and own is None):
         raise BadInput(
             "a weight's scale may vary over outputs (axis 0) and groups of inputs (axis 1) only",
             got=granularity,
-            fix="use PerTensor(), PerAxis((0,)) or PerGroup(1, size, (0,))",
+            fix="use PerTensor(), PerAxis((0,)), PerGroup(1, size, (0,)) or PerBlock",
         )
-    own = granularity.size if isinstance(granularity, PerGroup) and shape[1] != 1 else None
     if wanted is not None and (wanted < 1 or own not in (None, wanted)):
         raise BadInput(
             "group_size must be positive and that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it"
