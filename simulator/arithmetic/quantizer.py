@@ -160,7 +160,8 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
     else:
         rule = spec.rule
         steps = (rule.divides, rule.zero_point.value, rule.conversion.value, rule.nan.value)
-        clipped = rule_kernels.quantize_by_rule(flat, full_scale, full_zero, qmin, qmax, *steps, *last)
+        with np.errstate(all="ignore"):  # the kernel warns of overflow where numba's compiler is off
+            clipped = rule_kernels.quantize_by_rule(flat, full_scale, full_zero, qmin, qmax, *steps, *last)
     return Quantized(codes, scale, zero_point, spec, int(clipped))
 
 
