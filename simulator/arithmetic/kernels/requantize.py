@@ -234,7 +234,7 @@ def fused_multiply_add(a, b, c):
     error = (product - (total - part)) + (addend - part)
     pattern = np.float64(total).view(np.int64)
     even = np.int64((pattern & ONE) == ZERO)
-    step = np.int64(error != 0) * even
+    step = np.int64(np.abs(error) > 0) * even  # an infinite sum has no error but NaN
     outward = np.int64((error > 0) == (total > 0))
     return np.float32(np.int64(pattern + step * (outward + outward - ONE)).view(np.float64))
 
