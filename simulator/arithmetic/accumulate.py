@@ -1,4 +1,9 @@
-"""Integer matmul and convolution through a stated accumulator: integer codes in, integer sums out."""
+"""Integer matmul and convolution through a stated accumulator: integer codes in, integer sums out.
+
+Which kernel runs changes no bit. A certificate that excludes overflow (``max|x - zx| sum_k |w_nk - zw_n| + |bias_n|``
+within the register, from the extremes of the operands as given) leads to exact sums; a saturating register that lanes
+may hold (see ``saturating``) to vector lanes; everything else to the general kernel, product by product.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.accumulator import Accumulator, Bias, KOrder, Overflow, ZeroPoint
+from simulator.arithmetic.accumulator import Accumulator, Bias, Count, KOrder, Overflow, ZeroPoint
 from simulator.arithmetic.kernels import accumulate as kernels
+from simulator.arithmetic.saturating import lanes_for, saturating_sums
 
 
 @dataclass(frozen=True)
@@ -17,11 +23,11 @@ class Accumulated:
 
     Attributes:
         values: int64.
-        overflowed: outputs that wrapped (their exact sum does not fit) or saturated at least once.
+        overflowed: what ``count`` asked for, None for Count.NONE.
     """
 
     values: np.ndarray
-    overflowed: int
+    overflowed: int | None
 
 
 def integer_matmul(
@@ -32,6 +38,7 @@ def integer_matmul(
     x_zero: int = 0,
     w_zero: np.ndarray | int = 0,
     bias: np.ndarray | None = None,
+    count: Count = Count.OUTPUTS,
 ) -> Accumulated:
     """``sum_k (x_mk - x_zero)(w_nk - w_zero_n) + bias_n`` in the accumulator.
 
@@ -42,6 +49,7 @@ def integer_matmul(
         x_zero: zero point of ``x``.
         w_zero: zero point of ``w``, or one per output.
         bias: integers (outputs,), or None.
+        count: what is counted of the register's losses. STEPS runs the general kernel.
 
     Returns:
         Values (rows, outputs). The EXACT accumulator gives the mathematical integer.
@@ -54,28 +62,11 @@ def integer_matmul(
     offset = _check_bias(bias, outputs)
     _require_int64(x, w, x_zero, zeros, offset)
     inside = accumulator.zero_point is ZeroPoint.INSIDE
-    nothing = np.zeros(outputs, np.int64)
-    out = np.empty((len(x), outputs), np.int64)
-    count = kernels.accumulate(
-        np.ascontiguousarray(x),
-        np.ascontiguousarray(w),
-        x_zero if inside else 0,
-        zeros.copy() if inside else nothing,
-        accumulator.tree,
-        accumulator.overflow.value,
-        accumulator.smallest,
-        accumulator.largest,
-        offset if accumulator.bias is Bias.FIRST else nothing,
-        offset if accumulator.bias is Bias.LAST else nothing,
-        out,
-    )
-    if accumulator.overflow is Overflow.WRAP:
-        wrapped = _wrap(out, accumulator.bits)
-        count, out = int((wrapped != out).sum()), wrapped
+    entering = (x_zero, zeros) if inside else (0, np.zeros_like(zeros))
+    values, lost = _register(np.ascontiguousarray(x), np.ascontiguousarray(w), *entering, offset, accumulator, count)
     if not inside:
-        x_sum, w_sum = x.sum(axis=1, dtype=np.int64), w.sum(axis=1, dtype=np.int64)
-        out += x.shape[1] * x_zero * zeros - x_zero * w_sum - np.multiply.outer(x_sum, zeros)
-    return Accumulated(out, int(count))
+        _subtract_zero_points(values, x, w, x_zero, zeros)
+    return Accumulated(values, None if count is Count.NONE else lost)
 
 
 def integer_conv2d(
@@ -88,6 +79,7 @@ def integer_conv2d(
     bias: np.ndarray | None = None,
     stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (0, 0),
+    count: Count = Count.OUTPUTS,
 ) -> Accumulated:
     """Convolution through the accumulator; products in the order ``accumulator.k_order``, a padded tap holds x_zero.
 
@@ -100,6 +92,7 @@ def integer_conv2d(
         bias: integers (outputs,), or None.
         stride: (height, width).
         padding: (height, width), on both sides.
+        count: what is counted of the register's losses.
 
     Returns:
         Values (batch, out height, out width, outputs).
@@ -122,8 +115,76 @@ def integer_conv2d(
     if accumulator.k_order is KOrder.ROW_COLUMN_CHANNEL:
         windows, w = windows.transpose(0, 1, 2, 4, 5, 3), w.transpose(0, 2, 3, 1)
     rows, columns = windows.reshape(-1, w[0].size), w.reshape(len(w), -1)
-    found = integer_matmul(rows, columns, accumulator, x_zero=x_zero, w_zero=w_zero, bias=bias)
+    found = integer_matmul(rows, columns, accumulator, x_zero=x_zero, w_zero=w_zero, bias=bias, count=count)
     return Accumulated(found.values.reshape(*windows.shape[:3], len(w)), found.overflowed)
+
+
+def _register(
+    x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray, bias: np.ndarray, accumulator: Accumulator,
+    count: Count,
+) -> tuple[np.ndarray, int]:  # fmt: skip
+    """What the register holds at the end, and what ``count`` asks for (any number for NONE): the choice of a path."""
+    overflow, depth = accumulator.overflow, x.shape[1]
+    left = _farthest(x, np.asarray(x_zero))
+    exact = overflow is Overflow.EXACT
+    if exact or _largest_sum(left, w, w_zero, bias, accumulator.largest) <= accumulator.largest:
+        return exact_sums(x, w, x_zero, w_zero) + bias, 0
+    if overflow is Overflow.WRAP and count is not Count.STEPS:
+        sums = exact_sums(x, w, x_zero, w_zero) + bias
+        wrapped = _wrap(sums, accumulator.bits)
+        return wrapped, int((wrapped != sums).sum())
+    if overflow is Overflow.SATURATE and count is not Count.STEPS and depth and len(w):
+        largest = max(left, 1) * max(_farthest(w, w_zero[:, None]), 1)
+        lanes = lanes_for(accumulator, largest, depth, count)
+        if lanes:
+            return saturating_sums(x, w, x_zero, w_zero, bias, accumulator, lanes)
+    return _step_by_step(x, w, x_zero, w_zero, bias, accumulator, count)
+
+
+def exact_sums(x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray) -> np.ndarray:
+    """``sum_k (x_mk - x_zero)(w_nk - w_zero_n)`` as int64 (rows, outputs), for C-contiguous codes."""
+    return _step_by_step(x, w, x_zero, w_zero, np.zeros(len(w), np.int64), Accumulator(), Count.NONE)[0]
+
+
+def _step_by_step(
+    x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray, bias: np.ndarray, accumulator: Accumulator,
+    count: Count,
+) -> tuple[np.ndarray, int]:  # fmt: skip
+    """The general kernel: any accumulator, any operands."""
+    nothing = np.zeros_like(bias)
+    first = accumulator.bias is Bias.FIRST
+    out = np.empty((len(x), len(w)), np.int64)
+    lost = kernels.accumulate(
+        x, w, x_zero, w_zero.copy(), accumulator.tree, accumulator.overflow.value, accumulator.smallest,
+        accumulator.largest, bias if first else nothing, nothing if first else bias, count is Count.STEPS, out,
+    )  # fmt: skip
+    return out, int(lost)
+
+
+def _farthest(codes: np.ndarray, zero: np.ndarray) -> int:
+    """Largest ``|code - zero|``; ``zero`` a scalar, or (outputs, 1)."""
+    if not codes.size:
+        return 0
+    axis = zero.ndim - 1 if zero.ndim else None
+    ends = (codes.max(axis, keepdims=True).astype(np.int64), codes.min(axis, keepdims=True).astype(np.int64))
+    return max(int(np.abs(end - zero).max()) for end in ends)
+
+
+def _largest_sum(left: int, w: np.ndarray, w_zero: np.ndarray, bias: np.ndarray, limit: int) -> int:
+    """A bound of every partial sum, bias included: rough where that is within ``limit``, else output by output."""
+    rough = left * w.shape[1] * _farthest(w, w_zero[:, None]) + int(np.abs(bias).max(initial=0))
+    if rough <= limit:
+        return rough
+    sums = np.empty(len(w), np.int64)
+    kernels.absolute_sums(w, w_zero.copy(), sums)
+    return int((left * sums + np.abs(bias)).max(initial=0))
+
+
+def _subtract_zero_points(values: np.ndarray, x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray) -> None:
+    """Add ``K zx zw_n - zx sum_k w_nk - zw_n sum_k x_mk`` in place."""
+    values += x.shape[1] * x_zero * w_zero - x_zero * w.sum(axis=1, dtype=np.int64)
+    if w_zero.any():
+        values -= np.multiply.outer(x.sum(axis=1, dtype=np.int64), w_zero)
 
 
 def _wrap(values: np.ndarray, bits: int) -> np.ndarray:
