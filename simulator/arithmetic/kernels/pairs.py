@@ -84,12 +84,15 @@ def _tile_compiled(typingctx, x, row, w, block, acc, seen):
         builder.position_at_end(loop)
         step = builder.phi(i64)
         step.add_incoming(constant(0), before)
+        none = ir.Constant(sums, None)
+        cells = [(r, v) for r in range(ROWS) for v in range(VECTORS)]
+        total = {c: builder.phi(sums) for c in cells}
+        mark = {c: builder.phi(pairs) for c in cells}
         b_step, a_step = builder.mul(step, constant(2 * COLUMNS)), builder.mul(step, constant(2 * ROWS))
         b = [
             [vector(right, builder.add(b_step, constant(i * COLUMNS + v * LANES)), pairs) for v in range(VECTORS)]
             for i in range(2)
         ]
-        none = ir.Constant(sums, None)
         totals, marks = {}, {}
         for r in range(ROWS):
             a = []
@@ -101,14 +104,15 @@ def _tile_compiled(typingctx, x, row, w, block, acc, seen):
             for v in range(VECTORS):
                 even, odd = builder.mul(a[0], b[0][v]), builder.mul(a[1], b[1][v])
                 pair = builder.call(saturating, [even, odd])
-                total, mark = builder.phi(sums), builder.phi(pairs)
                 both = builder.bitcast(pair, sums)
                 low = builder.ashr(builder.shl(both, half), half)
-                total.add_incoming(none, before)
-                total.add_incoming(builder.add(total, builder.add(low, builder.ashr(both, half))), loop)
-                mark.add_incoming(ir.Constant(pairs, None), before)
-                mark.add_incoming(builder.or_(mark, builder.xor(pair, builder.add(even, odd))), loop)
-                totals[r, v], marks[r, v] = total.incomings[1][0], mark.incomings[1][0]
+                totals[r, v] = builder.add(total[r, v], builder.add(low, builder.ashr(both, half)))
+                marks[r, v] = builder.or_(mark[r, v], builder.xor(pair, builder.add(even, odd)))
+        for c in cells:
+            total[c].add_incoming(none, before)
+            total[c].add_incoming(totals[c], loop)
+            mark[c].add_incoming(ir.Constant(pairs, None), before)
+            mark[c].add_incoming(marks[c], loop)
         following = builder.add(step, constant(1))
         step.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, steps), loop, after)
