@@ -60,6 +60,7 @@ def lanes_for(accumulator: Accumulator, largest: int, depth: int, count: Count) 
     """
     bits, tree = accumulator.bits, min(accumulator.tree, depth)
     step, limit = largest * tree, 1 << (bits - 1)
+    dtype: np.dtype
     if bits <= 16 and step << (16 - bits) < 1 << 15:
         dtype, shift, clipped = np.dtype(np.int16), 16 - bits, False
     elif bits <= 16 and step < 1 << 15:

@@ -1,4 +1,4 @@
-"""Claim: a saturating register in vector lanes has the values and counts of the register, up to every licence's bound."""
+"""Claim: a saturating register in vector lanes has the register's values and counts up to every licence's bound."""
 
 from __future__ import annotations
 
@@ -142,11 +142,15 @@ def test_licence__ends_exactly_where_a_lane_would_overflow(case):
     assert beyond is None or (beyond.dtype, beyond.shift, beyond.clipped) != (dtype, shift, clipped)
 
 
+FACTORS = [
+    (217, 151), (256, 128), (127, 129), (128, 128), (65, 63), (64, 64), (31, 151), (32767, 32767), (32768, 32767),
+    (65535, 32767),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("bits", [2, 3, 10, 12, 13, 14, 15, 16, 17, 20, 29, 30, 31])
 @pytest.mark.parametrize("tree", [1, 2, 7])
-@pytest.mark.parametrize(
-    "factors", [(217, 151), (256, 128), (127, 129), (128, 128), (65, 63), (64, 64), (31, 151), (32767, 32767), (32768, 32767), (65535, 32767)]
-)  # fmt: skip
+@pytest.mark.parametrize("factors", FACTORS)
 def test_lanes__hold_operands_that_reach_the_licences_bound(bits, tree, factors):
     a, b = factors
     x = np.full((3, 23), a, np.uint16)
@@ -203,7 +207,10 @@ def test_tile__equals_its_plain_twin(lane):
             start = rng.integers(-900, 900, (3, columns)).astype(lane)
             low, high = (-1000, 999) if clipped else (-(2**15), 2**15 - 1)
             found = []
-            for tile in (saturate_tile.tile, lambda tree, watched, _, *rest: saturate_tile.tile_plain(tree, watched, *rest)):
+            for tile in (
+                saturate_tile.tile,
+                lambda tree, watched, _, *rest: saturate_tile.tile_plain(tree, watched, *rest),
+            ):
                 acc, seen = (np.zeros((saturate_tile.ROWS, columns), lane) for _ in range(2))
                 tile(bool(tree), bool(watched), bool(clipped), x, 1, w, 2, run, low, high, start, acc, seen)
                 found.append((acc, seen))

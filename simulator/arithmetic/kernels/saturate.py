@@ -20,7 +20,7 @@ SPLIT = 16  # column blocks per task
 @parallel_kernel
 def pack(w, out):
     """(N, K) lanes into (column blocks, K, columns) order, zero padded."""
-    outputs, depth = w.shape
+    outputs = w.shape[0]
     blocks, _, columns = out.shape
     for index in prange(blocks):
         block = np.int64(index)  # prange counts in uint64

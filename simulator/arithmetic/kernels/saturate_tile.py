@@ -71,7 +71,7 @@ def _make_tile(tree, watched, clipped):
         def codegen(context, builder, signature, args):
             i64, i32, lane = ir.IntType(64), ir.IntType(32), ir.IntType(width)
             vector, words = ir.VectorType(lane, lanes), ir.VectorType(i32, 16)
-            zeros, no_words = ir.Constant(vector, None), ir.Constant(words, None)
+            zeros = ir.Constant(vector, None)
 
             def array(index):
                 return context.make_array(signature.args[index])(context, builder, args[index])
@@ -106,10 +106,7 @@ def _make_tile(tree, watched, clipped):
             low, high = (everywhere(builder.trunc(args[i], lane), vector) for i in (5, 6))
 
             def narrow(total, step):
-                if width == 16:
-                    total = call("sadd.sat", total, step)
-                else:
-                    total = builder.add(total, step)
+                total = call("sadd.sat", total, step) if width == 16 else builder.add(total, step)
                 return call("smax", call("smin", total, high), low) if clipped else total
 
             cells = [(r, v) for r in range(ROWS) for v in range(VECTORS)]
@@ -139,9 +136,7 @@ def _make_tile(tree, watched, clipped):
             b = [load(builder.gep(column, [constant(v * lanes)]), vector, width // 8) for v in range(VECTORS)]
             s_next, t_next = {}, {}
             for r in range(ROWS):
-                word = load(
-                    builder.gep(left, [builder.add(builder.mul(k, constant(ROWS)), constant(r))]), i32, 4
-                )
+                word = load(builder.gep(left, [builder.add(builder.mul(k, constant(ROWS)), constant(r))]), i32, 4)
                 a = builder.bitcast(everywhere(word, words), vector)
                 for v in range(VECTORS):
                     c = r, v
