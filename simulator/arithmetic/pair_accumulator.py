@@ -26,7 +26,7 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Count, ExactSum
-from simulator.arithmetic.kernels import pairs as kernels
+from simulator.arithmetic.kernels import saturate_pairs as kernels
 
 LARGEST_DEPTH = 2 * ((1 << 16) - 1)  # so many pairs of -2^15 fit int32
 SMALLEST, LARGEST = -(1 << 15), (1 << 15) - 1

@@ -11,7 +11,7 @@ from register_reference import codes
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
 from simulator.arithmetic.accumulator import Accumulator, Count
-from simulator.arithmetic.kernels import pairs as kernels
+from simulator.arithmetic.kernels import saturate_pairs as kernels
 from simulator.arithmetic.pair_accumulator import (
     LARGEST_DEPTH,
     PairAccumulator,
