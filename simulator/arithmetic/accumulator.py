@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from samplers.errors import BadInput
 
@@ -51,6 +52,17 @@ class KOrder(Enum):
     """(kernel row, kernel column, input channel), channel fastest."""
     CHANNEL_ROW_COLUMN = "channel, row, column"
     """(input channel, kernel row, kernel column), column fastest."""
+
+
+class Count(Enum):
+    """What is counted of a register's losses. The numbers are the codes that the kernels switch on."""
+
+    NONE = 0
+    """Nothing."""
+    OUTPUTS = 1
+    """Outputs that saturated at least once; for WRAP, outputs whose exact sum does not fit."""
+    STEPS = 2
+    """Narrowing adds that lost something: that saturated, or at which the running register wrapped."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +113,24 @@ class Accumulator:
         return ((value - self.smallest) & ((1 << self.bits) - 1)) + self.smallest
 
 
+class ExactSum(NamedTuple):
+    """One output and what became of it on the way.
+
+    Attributes:
+        value: what the register holds at the end, zero points subtracted.
+        overflowed: for WRAP that what entered the register, summed exactly, does not fit; for SATURATE that some
+            narrowing add saturated; for EXACT False.
+        steps: narrowing adds that lost something.
+    """
+
+    value: int
+    overflowed: bool
+    steps: int
+
+
 def accumulate_exact(
     x: Sequence[int], w: Sequence[int], accumulator: Accumulator, x_zero: int = 0, w_zero: int = 0, bias: int = 0
-) -> tuple[int, bool]:
+) -> ExactSum:
     """One output, in unbounded integers.
 
     Args:
@@ -113,22 +140,17 @@ def accumulate_exact(
         x_zero: zero point of ``x``.
         w_zero: zero point of ``w``.
         bias: integer bias.
-
-    Returns:
-        The sum, and whether it overflowed: for WRAP that what entered the register, summed exactly, does not fit; for
-        SATURATE that some narrowing add saturated; for EXACT False.
     """
     inside = accumulator.zero_point is ZeroPoint.INSIDE
     zx, zw = (x_zero, w_zero) if inside else (0, 0)
     products = [(a - zx) * (b - zw) for a, b in zip(x, w, strict=True)]
-    steps = [sum(products[i : i + accumulator.tree]) for i in range(0, len(products), accumulator.tree)]
-    steps = [bias, *steps] if accumulator.bias is Bias.FIRST else [*steps, bias]
-    register, saturated = 0, False
-    for step in steps:
+    entering = [sum(products[i : i + accumulator.tree]) for i in range(0, len(products), accumulator.tree)]
+    entering = [bias, *entering] if accumulator.bias is Bias.FIRST else [*entering, bias]
+    register, lost = 0, 0
+    for step in entering:
         narrowed = accumulator.narrow(register + step)
-        saturated |= narrowed != register + step
+        lost += narrowed != register + step
         register = narrowed
-    if accumulator.overflow is Overflow.WRAP:
-        saturated = register != sum(steps)
+    overflowed = register != sum(entering) if accumulator.overflow is Overflow.WRAP else lost > 0
     outside = 0 if inside else len(x) * x_zero * w_zero - x_zero * sum(w) - w_zero * sum(x)
-    return register + outside, saturated
+    return ExactSum(register + outside, overflowed, lost)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
-from simulator.arithmetic.accumulator import Accumulator, Bias, KOrder, Overflow, ZeroPoint, accumulate_exact
+from simulator.arithmetic.accumulator import Accumulator, Bias, Count, KOrder, Overflow, ZeroPoint, accumulate_exact
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,16 +29,21 @@ accumulators = st.builds(
 
 
 def reference(x, w, accumulator, x_zero, w_zero, bias):
-    """The normative form for every output."""
-    pairs = [
+    """The normative form for every output: values, and one number per way of counting."""
+    sums = [
         [
             accumulate_exact(row, column, accumulator, x_zero, int(z), int(b))
             for column, z, b in zip(w, w_zero, bias, strict=True)
         ]
         for row in x.tolist()
     ]
-    values = np.array([[value for value, _ in row] for row in pairs], dtype=object)
-    return values, sum(overflowed for row in pairs for _, overflowed in row)
+    flat = [one for row in sums for one in row]
+    counts = {
+        Count.NONE: None,
+        Count.OUTPUTS: sum(one.overflowed for one in flat),
+        Count.STEPS: sum(one.steps for one in flat),
+    }
+    return [[one.value for one in row] for row in sums], counts
 
 
 @given(accumulators, st.sampled_from(DTYPES), st.sampled_from(DTYPES), st.integers(0, 2**32 - 1))
@@ -54,10 +59,11 @@ def test_integer_matmul__is_the_big_integer_form(accumulator, x_type, w_type, se
     x, w = codes(x_type, (rows, depth)), codes(w_type, (outputs, depth))
     x_zero, w_zero = int(codes(x_type, ())), codes(w_type, (outputs,)).astype(np.int64)
     bias = rng.integers(-(2**31), 2**31, outputs)
-    got = integer_matmul(x, w, accumulator, x_zero=x_zero, w_zero=w_zero, bias=bias)
-    want, overflowed = reference(x, w.tolist(), accumulator, x_zero, w_zero, bias)
-    assert got.values.tolist() == want.tolist()
-    assert got.overflowed == overflowed
+    want, counts = reference(x, w.tolist(), accumulator, x_zero, w_zero, bias)
+    for count in Count:
+        got = integer_matmul(x, w, accumulator, x_zero=x_zero, w_zero=w_zero, bias=bias, count=count)
+        assert got.values.tolist() == want
+        assert got.overflowed == counts[count]
 
 
 @pytest.mark.parametrize("overflow", Overflow)
@@ -77,7 +83,7 @@ def test_integer_conv2d__is_the_big_integer_form_in_its_stated_order(overflow, k
     for b, y, z, n in np.ndindex(got.values.shape):
         pixels = [padded[b][2 * y + i][z + j][c] for i, j, c in taps]
         weights = [int(w[n, c, i, j]) for i, j, c in taps]
-        want, over = accumulate_exact(pixels, weights, accumulator, 128, 0, int(bias[n]))
+        want, over, _ = accumulate_exact(pixels, weights, accumulator, 128, 0, int(bias[n]))
         assert got.values[b, y, z, n] == want
         overflowed += over
     assert got.overflowed == overflowed
@@ -148,6 +154,19 @@ def test_narrow__wraps_and_saturates_at_the_registers_ends(bits):
     assert saturate.narrow(low - 1) == low
 
 
+def test_steps__count_every_lossy_add_while_outputs_count_once_and_wrap_may_return():
+    # 3 bits: 3 + 3 wraps (or saturates), - 3 - 3 brings a wrapped register back to a sum that fits
+    x, w = np.ones((1, 4), np.int8), np.array([[3, 3, -3, -3]], np.int8)
+    found = {
+        (overflow, count): integer_matmul(x, w, Accumulator(3, overflow), count=count).overflowed
+        for overflow in Overflow
+        for count in Count
+    }
+    assert [found[Overflow.WRAP, count] for count in Count] == [None, 0, 2]
+    assert [found[Overflow.SATURATE, count] for count in Count] == [None, 1, 1]
+    assert [found[Overflow.EXACT, count] for count in Count] == [None, 0, 0]
+
+
 X, W = np.zeros((2, 3), np.int8), np.zeros((4, 3), np.int8)
 BAD = {
     "bits 1": lambda: Accumulator(1),
@@ -162,6 +181,9 @@ BAD = {
     "beyond int64": lambda: integer_matmul(X, W, Accumulator(), x_zero=2**60),
     "conv rank": lambda: integer_conv2d(X, W, Accumulator()),
     "conv channels": lambda: integer_conv2d(np.zeros((1, 4, 4, 2), "i1"), np.zeros((1, 3, 3, 3), "i1"), Accumulator()),
+    "conv zero point that no padded tap can hold": lambda: integer_conv2d(
+        np.zeros((1, 4, 4, 2), "i1"), np.zeros((1, 2, 3, 3), "i1"), Accumulator(), x_zero=128, padding=(1, 1)),
+    "conv float codes": lambda: integer_conv2d(np.zeros((1, 4, 4, 2)), np.zeros((1, 2, 3, 3), "i1"), Accumulator()),
     "conv kernel": lambda: integer_conv2d(np.zeros((1, 2, 2, 3), "i1"), np.zeros((1, 3, 3, 3), "i1"), Accumulator()),
 }  # fmt: skip
 

@@ -11,43 +11,56 @@ EXACT, WRAP, SATURATE = range(3)  # values of the enum Overflow
 
 
 @kernel
-def accumulate_one(x, w, x_zero, w_zero, tree, overflow, low, high, first, last):
-    """One output in int64, which the caller has proved to hold every exact partial sum. Returns (sum, overflowed).
+def narrow(value, overflow, low, high):
+    """What the register holds of ``value``."""
+    if overflow == SATURATE:
+        return min(max(value, low), high)
+    if overflow == WRAP:
+        return ((value - low) & (high - low)) + low  # high - low is all ones; 64 bits wrap by themselves
+    return value
 
-    WRAP is left to the caller: it is the low bits of the exact sum.
+
+@kernel
+def accumulate_one(x, w, x_zero, w_zero, tree, overflow, low, high, first, last):
+    """One output in int64, which the caller has proved to hold every exact partial sum.
+
+    Returns (sum, narrowing adds that lost something).
     """
     depth = x.size
-    overflowed = False
-    register = first
-    if overflow == SATURATE:
-        register = min(max(register, low), high)
-        overflowed = register != first
+    register = narrow(first, overflow, low, high)
+    lost = np.int64(register != first)
     for start in range(0, depth, tree):
-        step = np.int64(0)
+        total = register
         for k in range(start, min(start + tree, depth)):
-            step += (np.int64(x[k]) - x_zero) * (np.int64(w[k]) - w_zero)
-        register += step
-        if overflow == SATURATE:
-            inside = min(max(register, low), high)
-            overflowed |= inside != register
-            register = inside
-    register += last
-    if overflow == SATURATE:
-        inside = min(max(register, low), high)
-        overflowed |= inside != register
-        register = inside
-    return register, overflowed
+            total += (np.int64(x[k]) - x_zero) * (np.int64(w[k]) - w_zero)
+        register = narrow(total, overflow, low, high)
+        lost += register != total
+    total = register + last
+    register = narrow(total, overflow, low, high)
+    lost += register != total
+    return register, lost
 
 
 @parallel_kernel
-def accumulate(x, w, x_zero, w_zero, tree, overflow, low, high, first, last, out):
-    """``out[m, n]`` from rows of ``x`` and ``w``; ``w_zero``, ``first``, ``last`` per output. Returns a count."""
+def accumulate(x, w, x_zero, w_zero, tree, overflow, low, high, first, last, steps, out):
+    """``out[m, n]`` from rows of ``x`` and ``w``; ``w_zero``, ``first``, ``last`` per output.
+
+    Returns the narrowing adds that lost something if ``steps``, else the outputs that had such an add.
+    """
     count = 0
     for m in prange(x.shape[0]):
         for n in range(w.shape[0]):
-            total, overflowed = accumulate_one(
-                x[m], w[n], x_zero, w_zero[n], tree, overflow, low, high, first[n], last[n]
-            )
+            total, lost = accumulate_one(x[m], w[n], x_zero, w_zero[n], tree, overflow, low, high, first[n], last[n])
             out[m, n] = total
-            count += overflowed
+            count += lost if steps else np.int64(lost > 0)
     return count
+
+
+@parallel_kernel
+def absolute_sums(w, zero, out):
+    """``out[n] = sum_k |w[n, k] - zero[n]|``."""
+    for n in prange(w.shape[0]):
+        total = np.int64(0)
+        for k in range(w.shape[1]):
+            total += abs(np.int64(w[n, k]) - zero[n])
+        out[n] = total

@@ -1,0 +1,93 @@
+"""Sums in a limited register, by the fastest kernel that is proved to give its bits.
+
+- A certificate excludes overflow: ``max |x - zx| sum_k |w_nk - zw_n| + |bias_n|`` lies within the register, from the
+  extremes of the operands as given. Then, as for EXACT, sums are exact and nothing is lost.
+- WRAP is the low bits of the exact sum; only its steps need the register.
+- A saturating register that vector lanes may hold (see ``saturating``) runs in them.
+- Everything else runs in the general kernel, product by product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.arithmetic.accumulator import Accumulator, Bias, Count, Overflow
+from simulator.arithmetic.kernels import accumulate as kernels
+from simulator.arithmetic.saturating import lanes_for, saturating_sums
+
+
+def register_sums(
+    x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray, bias: np.ndarray, accumulator: Accumulator,
+    count: Count,
+) -> tuple[np.ndarray, int]:  # fmt: skip
+    """What the register holds at the end, int64 (rows, outputs), and what ``count`` asks for (any number for NONE).
+
+    Args:
+        x: C-contiguous codes (rows, depth); ``x - x_zero`` enters the products.
+        w: C-contiguous codes (outputs, depth), likewise with ``w_zero`` (outputs,).
+        x_zero: zero point of ``x``.
+        w_zero: int64 zero points of ``w``.
+        bias: int64 (outputs,).
+        accumulator: the machine.
+        count: what is counted.
+    """
+    overflow, depth = accumulator.overflow, x.shape[1]
+    left = _farthest(x, np.asarray(x_zero))
+    exact = overflow is Overflow.EXACT
+    if exact or _largest_sum(left, w, w_zero, bias, accumulator.largest) <= accumulator.largest:
+        return exact_sums(x, w, x_zero, w_zero) + bias, 0
+    if overflow is Overflow.WRAP and count is not Count.STEPS:
+        sums = exact_sums(x, w, x_zero, w_zero) + bias
+        wrapped = _wrap(sums, accumulator.bits)
+        return wrapped, int((wrapped != sums).sum())
+    if overflow is Overflow.SATURATE and count is not Count.STEPS and depth and len(w):
+        largest = max(left, 1) * max(_farthest(w, w_zero[:, None]), 1)
+        lanes = lanes_for(accumulator, largest, depth, count)
+        if lanes:
+            return saturating_sums(x, w, x_zero, w_zero, bias, accumulator, lanes)
+    return _step_by_step(x, w, x_zero, w_zero, bias, accumulator, count)
+
+
+def exact_sums(x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray) -> np.ndarray:
+    """``sum_k (x_mk - x_zero)(w_nk - w_zero_n)`` as int64 (rows, outputs), for C-contiguous codes."""
+    return _step_by_step(x, w, x_zero, w_zero, np.zeros(len(w), np.int64), Accumulator(), Count.NONE)[0]
+
+
+def _step_by_step(
+    x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray, bias: np.ndarray, accumulator: Accumulator,
+    count: Count,
+) -> tuple[np.ndarray, int]:  # fmt: skip
+    """The general kernel: any accumulator, any operands."""
+    nothing = np.zeros_like(bias)
+    first = accumulator.bias is Bias.FIRST
+    out = np.empty((len(x), len(w)), np.int64)
+    lost = kernels.accumulate(
+        x, w, x_zero, w_zero.copy(), accumulator.tree, accumulator.overflow.value, accumulator.smallest,
+        accumulator.largest, bias if first else nothing, nothing if first else bias, count is Count.STEPS, out,
+    )  # fmt: skip
+    return out, int(lost)
+
+
+def _farthest(codes: np.ndarray, zero: np.ndarray) -> int:
+    """Largest ``|code - zero|``; ``zero`` a scalar, or (outputs, 1)."""
+    if not codes.size:
+        return 0
+    axis = zero.ndim - 1 if zero.ndim else None
+    ends = (codes.max(axis, keepdims=True).astype(np.int64), codes.min(axis, keepdims=True).astype(np.int64))
+    return max(int(np.abs(end - zero).max()) for end in ends)
+
+
+def _largest_sum(left: int, w: np.ndarray, w_zero: np.ndarray, bias: np.ndarray, limit: int) -> int:
+    """A bound of every partial sum, bias included: rough where that is within ``limit``, else output by output."""
+    rough = left * w.shape[1] * _farthest(w, w_zero[:, None]) + int(np.abs(bias).max(initial=0))
+    if rough <= limit:
+        return rough
+    sums = np.empty(len(w), np.int64)
+    kernels.absolute_sums(w, w_zero.copy(), sums)
+    return int((left * sums + np.abs(bias)).max(initial=0))
+
+
+def _wrap(values: np.ndarray, bits: int) -> np.ndarray:
+    """The low ``bits`` bits of int64, as two's complement."""
+    shift = 64 - bits
+    return (values << shift) >> shift
