@@ -28,6 +28,6 @@ def found(name: str) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line of versions, and the number of tests that a missing peer skipped."""
+    """One line of versions, and the number of skipped tests, whose reasons follow."""
     terminalreporter.write_line("peers: " + ", ".join(f"{name} {found(name)}" for name in PEERS))
-    terminalreporter.write_line(f"skipped for want of a peer: {len(terminalreporter.stats.get('skipped', []))}")
+    terminalreporter.write_line(f"skipped tests: {len(terminalreporter.stats.get('skipped', []))}")
