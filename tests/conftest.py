@@ -19,6 +19,17 @@ settings.register_profile(
 )
 settings.load_profile("qnoise")
 
+PEERS = ROOT / "tests" / "peers"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out ``tests/peers``, which has an environment of its own, unless the command line names it."""
+    if collection_path != PEERS:
+        return None
+    named = (config.invocation_params.dir / argument.split("::")[0] for argument in config.invocation_params.args)
+    return None if any(path.resolve().is_relative_to(PEERS) for path in named) else True
+
+
 Fresh = Callable[..., subprocess.CompletedProcess]
 
 

@@ -1,8 +1,9 @@
 """Claim: packed bytes and words are those of the projects that define the layouts, on random codes of every value.
 
-Peers: onnx, torchao, AutoGPTQ (GPTQ and Marlin), AutoAWQ. They are in no extra, so each is skipped when absent, and
-`QNOISE_REQUIRE_PEERS=1` turns a missing one into a failure. Importing AutoGPTQ or AutoAWQ whole needs a stack of
-other packages of their time; the one file of each that packs is loaded by its path.
+Peers: onnx, torchao, AutoGPTQ (GPTQ and Marlin), AutoAWQ; each is skipped when absent, and `QNOISE_REQUIRE_PEERS=1`
+turns a missing one into a failure. AutoGPTQ and AutoAWQ are in no extra: as a whole they need a stack of other packages
+of their time. They are installed without their dependencies (.ci/run), and the one file of each that packs is loaded by
+its path.
 """
 
 from __future__ import annotations

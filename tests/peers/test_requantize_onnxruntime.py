@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 try:
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
+    import onnx_nodes
+    from onnx import TensorProto
 except ImportError as error:
     if os.environ.get("QNOISE_REQUIRE_PEERS") == "1":
         raise
@@ -30,25 +30,7 @@ SCALES = {
     "beyond int32": (0.5, 0.25, 1e-8),
 }
 FORMATS = [IntFormat(8, signed=False), IntFormat(8)]
-
-
-def run(operator, inputs, out_format):
-    """Outputs of one node; every input but the first is a constant, as kernels expect."""
-    names = [f"i{n}" for n in range(len(inputs))]
-    kind = TensorProto.INT8 if out_format.signed else TensorProto.UINT8
-    first = helper.make_tensor_value_info("i0", helper.np_dtype_to_tensor_dtype(inputs[0].dtype), inputs[0].shape)
-    graph = helper.make_graph(
-        [helper.make_node(operator, names, ["y"])],
-        "one",
-        [first],
-        [helper.make_tensor_value_info("y", kind, None)],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names[1:], inputs[1:], strict=True)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"i0": inputs[0]})[0]
+KINDS = {True: TensorProto.INT8, False: TensorProto.UINT8}
 
 
 def problems(fmt, scales, per_channel):
@@ -74,7 +56,8 @@ def test_qlinear_matmul__has_our_requantizers_codes(fmt, scales, per_channel):
     for x, x_zero, w, acc, x_scale, w_scale, y_scale, y_zero, _ in problems(fmt, scales, per_channel):
         ours = OnnxRuntimeRequantizer(x_scale, w_scale, y_scale, int(y_zero), fmt)(acc)
         w_zero = np.zeros(np.shape(w_scale), np.int8)
-        theirs = run("QLinearMatMul", [x, x_scale, x_zero, w.T.copy(), w_scale, w_zero, y_scale, y_zero], fmt)
+        inputs = [x, x_scale, x_zero, w.T.copy(), w_scale, w_zero, y_scale, y_zero]
+        theirs = onnx_nodes.run("QLinearMatMul", inputs, KINDS[fmt.signed])
         assert theirs.dtype == fmt.dtype
         assert np.count_nonzero(ours.codes != theirs) == 0
 
@@ -88,5 +71,5 @@ def test_qlinear_conv__has_our_requantizers_codes(fmt, scales, per_channel):
         w_zero = np.zeros(np.shape(w_scale), np.int8)
         image, kernel = x.reshape(ROWS, DEPTH, 1, 1), w.reshape(CHANNELS, DEPTH, 1, 1)
         inputs = [image, x_scale, x_zero, kernel, w_scale, w_zero, y_scale, y_zero, bias]
-        theirs = run("QLinearConv", inputs, fmt).reshape(ROWS, CHANNELS)
+        theirs = onnx_nodes.run("QLinearConv", inputs, KINDS[fmt.signed]).reshape(ROWS, CHANNELS)
         assert np.count_nonzero(ours.codes != theirs) == 0

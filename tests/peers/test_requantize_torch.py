@@ -1,6 +1,8 @@
-"""Claim: torch's quantized linear and 1 x 1 conv2d, on each engine, give our requantizer's codes of the exact sums.
+"""Claim: torch's quantized linear and conv2d, on each engine, give our requantizer's codes of our exact sums.
 
-The sums are dense in ties: small products under power-of-two scales, with a zero point of either parity.
+The sums are dense in ties: small products under power-of-two scales, with a zero point of either parity; and in sums
+that lie on a tie but for one rounding: scales that are ratios of small integers. The latter tell oneDNN's two
+multiplications from one by the product of the scales.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ except ImportError as error:
         raise
     pytest.skip(f"torch is absent: {error}", allow_module_level=True)
 
+from simulator.arithmetic.accumulate import integer_conv2d
+from simulator.arithmetic.accumulator import Accumulator
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.requantize import FbgemmRequantizer, OnednnRequantizer, QnnpackRequantizer
 
@@ -68,13 +72,40 @@ def linear(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero):
     return torch.ops.quantized.linear(left, packed, float(y_scale), y_zero).int_repr().numpy()
 
 
-def conv(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero):
-    """The same as a 1 x 1 convolution of one-pixel images."""
-    image, kernel = x[:, :, None, None].copy(), w[:, :, None, None].copy()
-    left = torch._make_per_tensor_quantized_tensor(torch.from_numpy(image), float(x_scale), x_zero)
+def conv2d(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero, stride=(1, 1), padding=(0, 0)):
+    """Output codes of torch's quantized conv2d on uint8 and int8 codes, (batch, channel, height, width)."""
+    left = torch._make_per_tensor_quantized_tensor(torch.from_numpy(x), float(x_scale), x_zero)
     bias = None if bias is None else torch.from_numpy(bias)
-    packed = torch.ops.quantized.conv2d_prepack(weight_tensor(kernel, w_scale), bias, [1, 1], [0, 0], [1, 1], 1)
-    return torch.ops.quantized.conv2d(left, packed, float(y_scale), y_zero).int_repr().numpy()[:, :, 0, 0]
+    packed = torch.ops.quantized.conv2d_prepack(weight_tensor(w, w_scale), bias, stride, padding, [1, 1], 1)
+    return torch.ops.quantized.conv2d(left, packed, float(y_scale), y_zero).int_repr().numpy()
+
+
+def conv(x, x_scale, x_zero, w, *rest):
+    """The linear layer as a 1 x 1 convolution of one-pixel images."""
+    return conv2d(x[:, :, None, None].copy(), x_scale, x_zero, w[:, :, None, None].copy(), *rest)[:, :, 0, 0]
+
+
+def channel_scales(rng, scales, w_scale):
+    """Per-channel weight scales that keep the ties of the chosen scales."""
+    if "ties" in scales:
+        return w_scale * (2.0 ** rng.integers(-2, 3, CHANNELS)).astype(np.float32)
+    if scales == "thirds":  # small ratios: with a bias in half steps, sums land on or one rounding beside a tie
+        return w_scale * rng.choice([1, 3, 5, 7, 1 / 2, 1 / 4, 1 / 3, 7 / 3], CHANNELS).astype(np.float32)
+    return w_scale * rng.uniform(0.2, 8, CHANNELS).astype(np.float32)
+
+
+def linear_scale(engine, w_scale):
+    """What reaches the kernel: torch inverts a per-channel scale twice on its way to oneDNN's linear layer."""
+    return np.float32(1) / (np.float32(1) / w_scale) if engine == "onednn" and w_scale.ndim else w_scale
+
+
+def conv_requantizer(engine):
+    """The formula of an engine's convolution; the x86 engine's linear layer is FBGEMM's."""
+    if engine != "x86":
+        return ENGINES[engine]
+    if not torch.cpu._is_vnni_supported():
+        pytest.skip("the x86 engine's convolution is oneDNN's on a CPU with VNNI; its choice elsewhere is unchecked")
+    return OnednnRequantizer
 
 
 def problem(rng, largest):
@@ -88,28 +119,52 @@ def problem(rng, largest):
 @pytest.mark.parametrize("operation", [linear, conv])
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_operation__has_our_requantizers_codes(engine, operation, scales, per_channel):
-    kind = ENGINES[engine]
-    if operation is conv and engine == "x86":
-        if not torch.cpu._is_vnni_supported():
-            pytest.skip(
-                "the x86 engine's convolution is oneDNN's on a CPU with VNNI; its choice elsewhere is unchecked"
-            )
-        kind = OnednnRequantizer  # linear stays FBGEMM's
+    kind = conv_requantizer(engine) if operation is conv else ENGINES[engine]
     rng = np.random.default_rng(4)
     x_scale, w_scale, y_scale = (np.float32(s) for s in SCALES[scales])
     if per_channel:
-        w_scale = w_scale * (2.0 ** rng.integers(-2, 3, CHANNELS)).astype(np.float32)
-        if "ties" not in scales:
-            w_scale = w_scale * rng.uniform(0.5, 2, CHANNELS).astype(np.float32)
-    for largest, x_zero, y_zero in ((4, 0, 0), (4, 3, 77), (9, 5, 128), (40, 17, 255)):
+        w_scale = channel_scales(rng, scales, w_scale)
+    for largest, x_zero, y_zero in ((4, 0, 0), (4, 3, 77), (9, 5, 128), (40, 17, 255), (60, 17, 77)):
         x, w = problem(rng, largest)
         acc = (x.astype(np.int32) - x_zero) @ w.astype(np.int32).T
         # whole and half output steps keep the ties; the last are arbitrary
         steps = rng.integers(-40, 40, CHANNELS).astype(np.float32) / 2 * y_scale
         for bias in (None, steps, (rng.normal(size=CHANNELS) * 10 * y_scale).astype(np.float32)):
-            ours = kind(x_scale, w_scale, y_scale, y_zero, UINT8, bias)(acc)
+            seen = linear_scale(engine, w_scale) if operation is linear else w_scale
+            ours = kind(x_scale, seen, y_scale, y_zero, UINT8, bias)(acc)
             theirs = operation(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero)
             assert np.count_nonzero(ours.codes != theirs) == 0
+
+
+GEOMETRIES = {
+    "3x3 padded": ((3, 3), (1, 1), (1, 1)),
+    "3x3 stride 2": ((3, 3), (2, 2), (1, 1)),
+    "2x5 stride 3, 1": ((2, 5), (3, 1), (0, 2)),
+}
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_conv2d__has_our_requantizers_codes(engine, geometry, scales, per_channel):
+    kind = conv_requantizer(engine)
+    size, stride, padding = GEOMETRIES[geometry]
+    rng = np.random.default_rng(6)
+    x_scale, w_scale, y_scale = (np.float32(s) for s in SCALES[scales])
+    if per_channel:
+        w_scale = channel_scales(rng, scales, w_scale)
+    for channels, largest, x_zero, y_zero in ((8, 2, 1, 77), (3, 6, 5, 128), (5, 20, 17, 255), (5, 20, 17, 77)):
+        x = rng.integers(0, largest, (2, channels, 9, 10), endpoint=True, dtype=np.uint8)
+        w = rng.integers(-largest, largest, (CHANNELS, channels, *size), endpoint=True).astype(np.int8)
+        acc = integer_conv2d(
+            x.transpose(0, 2, 3, 1), w, Accumulator(), x_zero=x_zero, stride=stride, padding=padding
+        ).values.astype(np.int32)
+        steps = rng.integers(-40, 40, CHANNELS).astype(np.float32) / 2 * y_scale
+        for bias in (None, steps, (rng.normal(size=CHANNELS) * 10 * y_scale).astype(np.float32)):
+            ours = kind(x_scale, w_scale, y_scale, y_zero, UINT8, bias)(acc)
+            theirs = conv2d(x, x_scale, x_zero, w, w_scale, bias, y_scale, y_zero, stride, padding)
+            assert np.count_nonzero(ours.codes.transpose(0, 3, 1, 2) != theirs) == 0
 
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)

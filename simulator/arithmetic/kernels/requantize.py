@@ -114,14 +114,15 @@ def integer_bias_saturating(acc, bias, multiplier, zero, qmin, qmax, out):
 
 
 @parallel_kernel
-def zero_point_before_rounding(acc, scale, bias, inverse, zero, qmin, qmax, out):
-    """``rint(f32(f32(f32(f32(acc) * scale) + bias) * inverse) + zero)``, all float32: oneDNN."""
+def zero_point_before_rounding(acc, x_scale, w_scale, bias, inverse, zero, qmin, qmax, out):
+    """``rint(f32(f32(f32(f32(f32(acc) * x_scale) * w_scale) + bias) * inverse) + zero)``, all float32: oneDNN."""
     saturated, zero, qmin, qmax = ZERO, np.int32(zero), np.int32(qmin), np.int32(qmax)
     shift = np.float32(zero)
     for i in prange(acc.shape[0]):
         count = np.int32(0)
         for j in range(acc.shape[1]):
-            real = np.float32(np.float32(np.float32(acc[i, j]) * scale[j]) + bias[j])
+            product = np.float32(np.float32(np.float32(acc[i, j]) * x_scale) * w_scale[j])
+            real = np.float32(product + bias[j])
             code = convert_saturating(np.float32(np.float32(real * inverse) + shift))
             count = np.int32(count + put(out, i, j, code, NO_SHIFT, qmin, qmax))
         saturated += np.int64(count)

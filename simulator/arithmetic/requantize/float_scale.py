@@ -71,9 +71,11 @@ class QnnpackRequantizer(Scaled):
 
 
 class OnednnRequantizer(Scaled):
-    """oneDNN: ``rint(f32(f32(f32(f32(f32(acc) * ats) + bias) * f32(1 / y_scale)) + zp))``, float bias.
+    """oneDNN: ``rint(f32(f32(f32(f32(f32(f32(acc) * x_scale) * w_scale) + bias) * f32(1 / y_scale)) + zp))``.
 
-    The zero point is added in float32 before rounding, so a tie goes to the even code rather than the even step.
+    Float bias. The two scales multiply the sum one after the other, so ``ats`` plays no part. The zero point is added
+    in float32 before rounding: a tie goes to the even code rather than the even step. torch's linear layer on this
+    engine hands oneDNN ``f32(1 / f32(1 / w_scale))`` per channel, which can be the neighbouring float32.
     """
 
     BIAS = np.float32
@@ -81,15 +83,16 @@ class OnednnRequantizer(Scaled):
     def code(self, acc: int, channel: int) -> int:
         """The code before clipping."""
         x_scale, w_scale, y_scale = self._scales(channel)
-        real = f32(acc) * (x_scale * w_scale)
+        real = f32(acc) * x_scale * w_scale
         if self.bias is not None:
             real = real + f32(self.bias[channel])
         return saturate_int32(real * (f32(1) / y_scale) + f32(self.zero_point))
 
     def _run(self, acc: np.ndarray, out: np.ndarray) -> int:
         channels = acc.shape[1]
-        scale, inverse = spread(self._ats(), channels), f32(1) / f32(self.y_scale)
-        return kernels.zero_point_before_rounding(acc, scale, self._biases(channels), inverse, *self._edge(), out)
+        scale, inverse = spread(self.weight_scales, channels), f32(1) / f32(self.y_scale)
+        x_scale, bias = f32(self.x_scale), self._biases(channels)
+        return kernels.zero_point_before_rounding(acc, x_scale, scale, bias, inverse, *self._edge(), out)
 
 
 class OnnxRuntimeRequantizer(Scaled):
