@@ -8,10 +8,11 @@ from math import prod
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.accumulate import Accumulated, integer_matmul
-from simulator.arithmetic.accumulator import Accumulator, KOrder, Overflow
+from simulator.arithmetic.accumulator import Accumulator, Count, KOrder, Overflow
 from simulator.arithmetic.exact import exact_conv, require_codes
 from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.matmul import Accumulated, multiply_rows
+from simulator.arithmetic.pair_accumulator import PairAccumulator, Pairing
 
 WINDOW_CODES = 1 << 24
 """Codes of windows held in memory at once."""
@@ -20,23 +21,25 @@ WINDOW_CODES = 1 << 24
 def integer_conv(
     x: np.ndarray,
     w: np.ndarray,
-    accumulator: Accumulator,
+    accumulator: Accumulator | PairAccumulator,
     geometry: Geometry | None = None,
     *,
     x_zero: int = 0,
     w_zero: np.ndarray | int = 0,
     bias: np.ndarray | None = None,
+    count: Count = Count.OUTPUTS,
 ) -> Accumulated:
     """A 1-D, 2-D or 3-D convolution; products in the order ``accumulator.k_order``, a padded tap holds ``x_zero``.
 
     Args:
         x: integer codes (batch, spatial..., channel), at most 16 bits.
         w: integer codes (outputs, channels per group, spatial...), at most 16 bits.
-        accumulator: the machine.
+        accumulator: the machine; a PairAccumulator takes uint8 ``x`` and int8 ``w`` only.
         geometry: stride, padding, dilation, groups; none of them by default.
         x_zero: zero point of ``x``.
         w_zero: zero point of ``w``, or one per output.
         bias: integers (outputs,), or None.
+        count: what is counted of the register's losses.
 
     Returns:
         Values (batch, output size..., outputs).
@@ -46,13 +49,11 @@ def integer_conv(
     """
     geometry = geometry or Geometry.of(max(x.ndim - 2, 1))
     zeros = require_codes(x, w, x_zero, w_zero, outputs_axis=0)
-    _require_fit(x, w, geometry)
-    if bias is not None and (bias.dtype.kind not in "iu" or bias.shape != (len(w),)):
-        raise BadInput(
-            f"bias must be integers of shape ({len(w)},)", got=f"{bias.dtype} {bias.shape}", fix="quantize it first"
-        )
-    if accumulator.overflow is Overflow.EXACT and bias is None:
-        return Accumulated(exact_conv(x, w, geometry, x_zero, w_zero), 0)
+    _require_fit(x, w, geometry, bias)
+    plain = isinstance(accumulator, Accumulator) and accumulator.overflow is Overflow.EXACT
+    if plain:
+        values = exact_conv(x, w, geometry, x_zero, w_zero)
+        return Accumulated(values if bias is None else values + bias, None if count is Count.NONE else 0)
     outputs, share = len(w), len(w) // geometry.groups
     zeros = np.broadcast_to(zeros, (outputs,))
     size = geometry.output_size(x.shape[1:-1], w.shape[2:])
@@ -60,30 +61,27 @@ def integer_conv(
     overflowed = 0
     for group in range(geometry.groups):
         part = slice(group * share, (group + 1) * share)
-        weight = _in_order(w[part], accumulator.k_order, channel_axis=1, leading=1)
+        weight = _in_order(w[part], accumulator, leading=1)
         for rows, window in _windows(x, w.shape[1:], geometry, group, x_zero):
-            found = integer_matmul(
-                _in_order(window, accumulator.k_order, channel_axis=geometry.axes + 1, leading=geometry.axes + 1),
-                weight,
-                accumulator,
-                x_zero=x_zero,
-                w_zero=zeros[part],
-                bias=None if bias is None else bias[part],
-            )
-            out[rows, part], overflowed = found.values, overflowed + found.overflowed
-    return Accumulated(out.reshape(len(x), *size, outputs), overflowed)
+            found = multiply_rows(
+                _in_order(window, accumulator, leading=geometry.axes + 1), weight, accumulator, x_zero, zeros[part],
+                None if bias is None else bias[part], count, w[0].size,
+            )  # fmt: skip
+            out[rows, part], overflowed = found.values, overflowed + (found.overflowed or 0)
+    return Accumulated(out.reshape(len(x), *size, outputs), None if count is Count.NONE else overflowed)
 
 
 def integer_conv_transpose(
     x: np.ndarray,
     w: np.ndarray,
-    accumulator: Accumulator,
+    accumulator: Accumulator | PairAccumulator,
     geometry: Geometry | None = None,
     *,
     output_padding: tuple[int, ...] | int = 0,
     x_zero: int = 0,
     w_zero: np.ndarray | int = 0,
     bias: np.ndarray | None = None,
+    count: Count = Count.OUTPUTS,
 ) -> Accumulated:
     """A transposed convolution: the convolution of the zero-inserted image with the flipped kernel.
 
@@ -99,6 +97,7 @@ def integer_conv_transpose(
         x_zero: zero point of ``x``.
         w_zero: zero point of ``w``, or one per output.
         bias: integers (outputs,), or None.
+        count: what is counted of the register's losses.
 
     Returns:
         Values (batch, output size..., outputs), output size ``(n - 1) stride - padding + dilation (kernel - 1) +
@@ -134,16 +133,20 @@ def integer_conv_transpose(
     )
     grouped = np.flip(w, axis=tuple(range(2, w.ndim))).reshape(geometry.groups, -1, *w.shape[1:])
     kernel = np.ascontiguousarray(grouped.swapaxes(1, 2)).reshape(-1, len(w) // geometry.groups, *w.shape[2:])
-    return integer_conv(image, kernel, accumulator, plain, x_zero=x_zero, w_zero=w_zero, bias=bias)
+    return integer_conv(image, kernel, accumulator, plain, x_zero=x_zero, w_zero=w_zero, bias=bias, count=count)
 
 
-def _require_fit(x: np.ndarray, w: np.ndarray, geometry: Geometry) -> None:
+def _require_fit(x: np.ndarray, w: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
     groups = geometry.groups
     if x.ndim != geometry.axes + 2 or w.ndim != x.ndim or x.shape[-1] != w.shape[1] * groups or len(w) % groups:
         raise BadInput(
             f"x must be (batch, {geometry.axes} spatial axes, channel) and w (outputs, channels per group, spatial...)",
             got=f"{x.shape}, {w.shape}, groups={groups}",
             fix="permute the operands, or check groups",
+        )
+    if bias is not None and (bias.dtype.kind not in "iu" or bias.shape != (len(w),)):
+        raise BadInput(
+            f"bias must be integers of shape ({len(w)},)", got=f"{bias.dtype} {bias.shape}", fix="quantize it first"
         )
 
 
@@ -166,8 +169,18 @@ def _windows(
         yield slice(first * pixels, last * pixels), windows[first:last]
 
 
-def _in_order(array: np.ndarray, order: KOrder, *, channel_axis: int, leading: int) -> np.ndarray:
-    """(..., channel, kernel...) as rows of products in the accumulator's order."""
-    if order is KOrder.ROW_COLUMN_CHANNEL:
-        array = np.moveaxis(array, channel_axis, -1)
+def _in_order(array: np.ndarray, accumulator: Accumulator | PairAccumulator, *, leading: int) -> np.ndarray:
+    """(leading..., channel, kernel...) as rows of products in the accumulator's order.
+
+    Pairs never straddle taps (or channels): an odd number of them is padded with a zero, which adds nothing.
+    """
+    if isinstance(accumulator, PairAccumulator):
+        channels_last = accumulator.pairing is Pairing.CHANNELS
+    else:
+        channels_last = accumulator.k_order is KOrder.ROW_COLUMN_CHANNEL
+    array = array.reshape(*array.shape[: leading + 1], -1)
+    if channels_last:
+        array = array.swapaxes(-1, -2)
+    if isinstance(accumulator, PairAccumulator) and array.shape[-1] % 2:
+        array = np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, 1)])
     return array.reshape(prod(array.shape[:leading]), -1)

@@ -14,10 +14,10 @@ from enum import Enum
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.accumulate import Accumulated
 from simulator.arithmetic.accumulator import Accumulator, Overflow
 from simulator.arithmetic.float_codes import decode, encode
 from simulator.arithmetic.float_formats import BFLOAT16, FLOAT16, FLOAT32, FloatFormat
+from simulator.arithmetic.matmul import Accumulated
 
 
 class GroupOrder(Enum):

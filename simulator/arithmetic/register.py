@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.arithmetic.accumulator import Accumulator, Bias, Count, Overflow
+from simulator.arithmetic.exact import exact_matmul
 from simulator.arithmetic.kernels import accumulate as kernels
 from simulator.arithmetic.saturating import lanes_for, saturating_sums
 
@@ -49,7 +50,12 @@ def register_sums(
 
 
 def exact_sums(x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray) -> np.ndarray:
-    """``sum_k (x_mk - x_zero)(w_nk - w_zero_n)`` as int64 (rows, outputs), for C-contiguous codes."""
+    """``sum_k (x_mk - x_zero)(w_nk - w_zero_n)``, int32 or int64 (rows, outputs), for C-contiguous codes.
+
+    Bytes run in the tile; zero points that are no codes of their type, and empty operands, in the general kernel.
+    """
+    if x.size and w.size and _is_code(x_zero, x) and all(_is_code(zero, w) for zero in (w_zero.min(), w_zero.max())):
+        return exact_matmul(x, w, int(x_zero), w_zero)
     return _step_by_step(x, w, x_zero, w_zero, np.zeros(len(w), np.int64), Accumulator(), Count.NONE)[0]
 
 
@@ -66,6 +72,11 @@ def _step_by_step(
         accumulator.largest, bias if first else nothing, nothing if first else bias, count is Count.STEPS, out,
     )  # fmt: skip
     return out, int(lost)
+
+
+def _is_code(zero: int, codes: np.ndarray) -> bool:
+    info = np.iinfo(codes.dtype)
+    return info.min <= zero <= info.max
 
 
 def _farthest(codes: np.ndarray, zero: np.ndarray) -> int:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplers.errors import BadInput
-from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
 from simulator.arithmetic.accumulator import Accumulator, Bias, Count, KOrder, Overflow, ZeroPoint, accumulate_exact
+from simulator.arithmetic.conv import integer_conv
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.matmul import integer_matmul
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,13 +70,13 @@ def test_integer_matmul__is_the_big_integer_form(accumulator, x_type, w_type, se
 
 @pytest.mark.parametrize("overflow", Overflow)
 @pytest.mark.parametrize("k_order", KOrder)
-def test_integer_conv2d__is_the_big_integer_form_in_its_stated_order(overflow, k_order):
+def test_integer_conv__is_the_big_integer_form_in_its_stated_order(overflow, k_order):
     rng = np.random.default_rng(5)
     x = rng.integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
     w = rng.integers(-128, 128, (4, 3, 3, 2)).astype(np.int8)
     bias = rng.integers(-2000, 2000, 4)
     accumulator = Accumulator(14, overflow, k_order=k_order)
-    got = integer_conv2d(x, w, accumulator, x_zero=128, bias=bias, stride=(2, 1), padding=(1, 1))
+    got = integer_conv(x, w, accumulator, Geometry.of(2, stride=(2, 1), padding=1), x_zero=128, bias=bias)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128).tolist()
     taps = [(i, j, c) for i in range(3) for j in range(2) for c in range(3)]
     if k_order is KOrder.CHANNEL_ROW_COLUMN:
@@ -109,7 +111,7 @@ def test_accumulator__every_field_matters_when_it_saturates(field):
     bias = rng.integers(-20000, 20000, 8)
     base = Accumulator(16, Overflow.SATURATE)
     outputs = [
-        integer_conv2d(x, w, accumulator, x_zero=128, bias=bias, padding=(1, 1)).values
+        integer_conv(x, w, accumulator, Geometry.of(2, padding=1), x_zero=128, bias=bias).values
         for accumulator in (base, dataclasses.replace(base, **{field: FIELDS[field]}))
     ]
     assert np.mean(outputs[0] != outputs[1]) > 0.1
@@ -179,12 +181,12 @@ BAD = {
     "float bias": lambda: integer_matmul(X, W, Accumulator(), bias=np.zeros(4)),
     "bias length": lambda: integer_matmul(X, W, Accumulator(), bias=np.zeros(3, np.int64)),
     "beyond int64": lambda: integer_matmul(X, W, Accumulator(), x_zero=2**60),
-    "conv rank": lambda: integer_conv2d(X, W, Accumulator()),
-    "conv channels": lambda: integer_conv2d(np.zeros((1, 4, 4, 2), "i1"), np.zeros((1, 3, 3, 3), "i1"), Accumulator()),
-    "conv zero point that no padded tap can hold": lambda: integer_conv2d(
-        np.zeros((1, 4, 4, 2), "i1"), np.zeros((1, 2, 3, 3), "i1"), Accumulator(), x_zero=128, padding=(1, 1)),
-    "conv float codes": lambda: integer_conv2d(np.zeros((1, 4, 4, 2)), np.zeros((1, 2, 3, 3), "i1"), Accumulator()),
-    "conv kernel": lambda: integer_conv2d(np.zeros((1, 2, 2, 3), "i1"), np.zeros((1, 3, 3, 3), "i1"), Accumulator()),
+    "conv rank": lambda: integer_conv(X, W, Accumulator()),
+    "conv channels": lambda: integer_conv(np.zeros((1, 4, 4, 2), "i1"), np.zeros((1, 3, 3, 3), "i1"), Accumulator()),
+    "conv zero point that no padded tap can hold": lambda: integer_conv(
+        np.zeros((1, 4, 4, 2), "i1"), np.zeros((1, 2, 3, 3), "i1"), Accumulator(), x_zero=128),
+    "conv float codes": lambda: integer_conv(np.zeros((1, 4, 4, 2)), np.zeros((1, 2, 3, 3), "i1"), Accumulator()),
+    "conv kernel": lambda: integer_conv(np.zeros((1, 2, 2, 3), "i1"), np.zeros((1, 3, 3, 3), "i1"), Accumulator()),
 }  # fmt: skip
 
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from register_reference import codes
 
 from samplers.errors import BadInput
-from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
 from simulator.arithmetic.accumulator import Accumulator, Count
+from simulator.arithmetic.conv import integer_conv
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.kernels import saturate_pairs as kernels
+from simulator.arithmetic.matmul import integer_matmul
 from simulator.arithmetic.pair_accumulator import (
     LARGEST_DEPTH,
     PairAccumulator,
@@ -96,8 +98,14 @@ def test_conv2d__pairs_inside_a_tap_or_inside_a_channel(pairing, channels):
     if pairing is Pairing.TAPS:
         lines = [[(*tap, c) for tap in taps] for c in range(channels)]
     for count in Count:
-        got = integer_conv2d(
-            x, w, PairAccumulator(pairing), x_zero=9, w_zero=w_zero, padding=(1, 1), stride=(1, 2), count=count
+        got = integer_conv(
+            x,
+            w,
+            PairAccumulator(pairing),
+            Geometry.of(2, padding=1, stride=(1, 2)),
+            x_zero=9,
+            w_zero=w_zero,
+            count=count,
         )
         sums = []
         for b, y, z, n in np.ndindex(got.values.shape):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from register_reference import codes, saturate
 
 from simulator.arithmetic import register
-from simulator.arithmetic.accumulate import integer_matmul
 from simulator.arithmetic.accumulator import Accumulator, Bias, Count, Overflow, ZeroPoint, accumulate_exact
 from simulator.arithmetic.kernels import accelerate, saturate_tile
+from simulator.arithmetic.matmul import integer_matmul
 from simulator.arithmetic.saturating import lanes_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -223,7 +223,9 @@ import sys, hashlib
 sys.path.insert(0, {HELPERS!r})
 import numpy as np
 from register_reference import codes
-from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
+from simulator.arithmetic.conv import integer_conv
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.matmul import integer_matmul
 from simulator.arithmetic.accumulator import Accumulator, Count, Overflow
 from simulator.arithmetic.pair_accumulator import PairAccumulator, Pairing
 
@@ -237,7 +239,7 @@ def digest(count=1):
             total.update(got.values.tobytes() + str(got.overflowed).encode())
     image, kernel = codes(rng, (1, 4, 5, 3), 8, False), codes(rng, (5, 3, 3, 3), 8, True)
     for pairing in Pairing:
-        got = integer_conv2d(image, kernel, PairAccumulator(pairing), x_zero=7, padding=(1, 1))
+        got = integer_conv(image, kernel, PairAccumulator(pairing), Geometry.of(2, padding=1), x_zero=7)
         total.update(got.values.tobytes() + str(got.overflowed).encode())
     return total.hexdigest()
 """

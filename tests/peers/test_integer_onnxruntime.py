@@ -19,8 +19,10 @@ except ImportError as error:
         raise
     pytest.skip(f"onnxruntime or onnx is absent: {error}", allow_module_level=True)
 
-from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
 from simulator.arithmetic.accumulator import Accumulator
+from simulator.arithmetic.conv import integer_conv
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.matmul import integer_matmul
 
 EXACT = Accumulator()
 KINDS = [np.uint8, np.int8]
@@ -86,8 +88,8 @@ def test_conv_integer__has_our_sums(geometry, x_kind):
         want = definition(x, w, x_zero, w_zero, stride, pads, dilation, groups)
         assert np.count_nonzero(theirs != want) == 0
         if groups == 1 and dilation == (1, 1) and pads[:2] == pads[2:]:
-            ours = integer_conv2d(
+            ours = integer_conv(
                 x.transpose(0, 2, 3, 1), w, EXACT,
-                x_zero=int(x_zero), w_zero=int(w_zero), stride=stride, padding=pads[:2],
+                Geometry.of(2, stride=stride, padding=pads[:2]), x_zero=int(x_zero), w_zero=int(w_zero),
             ).values  # fmt: skip
             assert np.count_nonzero(ours.transpose(0, 3, 1, 2) != theirs) == 0

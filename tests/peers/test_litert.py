@@ -20,9 +20,11 @@ except ImportError as error:
         raise
     pytest.skip(f"ai-edge-litert or flatbuffers is absent: {error}", allow_module_level=True)
 
-from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
 from simulator.arithmetic.accumulator import Accumulator
+from simulator.arithmetic.conv import integer_conv
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.matmul import integer_matmul
 from simulator.arithmetic.requantize import (
     GemmlowpRequantizer,
     RuyRequantizer,
@@ -79,7 +81,9 @@ def convolved(layer, x):
         lack = [max((-(-size // step) - 1) * step + kernel - size, 0) for size, step, kernel in sizes]
         pads = [(0, 0), *((n // 2, n - n // 2) for n in lack), (0, 0)]
         x = np.pad(x, pads, constant_values=layer.x_zero)
-    return integer_conv2d(x, w.transpose(0, 3, 1, 2), EXACT, x_zero=layer.x_zero, stride=layer.stride).values
+    return integer_conv(
+        x, w.transpose(0, 3, 1, 2), EXACT, Geometry.of(2, stride=layer.stride), x_zero=layer.x_zero
+    ).values
 
 
 @every_kernel

@@ -27,11 +27,13 @@ except ImportError as error:
     pytest.skip(f"onnx is absent: {error}", allow_module_level=True)
 
 from simulator.arithmetic import float_formats as floats
-from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
 from simulator.arithmetic.accumulator import Accumulator
+from simulator.arithmetic.conv import integer_conv
 from simulator.arithmetic.float_codes import decode, encode
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.granularity import PerAxis, PerGroup, PerTensor
+from simulator.arithmetic.matmul import integer_matmul
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, dequantize, quantize, quantize_to_range
 from simulator.arithmetic.requantize import OnnxRuntimeRequantizer
 
@@ -125,9 +127,10 @@ def matmul_integer(attributes, x, w, x_zero, w_zero):
 def conv_integer(attributes, x, w, x_zero, w_zero=None):
     top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     assert (top, left) == (bottom, right)
-    sums = integer_conv2d(
+    sums = integer_conv(
         x.values.transpose(0, 2, 3, 1), w.values, Accumulator(),
-        x_zero=int(x_zero.item()), w_zero=0 if w_zero is None else w_zero.values, padding=(top, left),
+        Geometry.of(2, padding=(top, left)),
+        x_zero=int(x_zero.item()), w_zero=0 if w_zero is None else w_zero.values,
     )  # fmt: skip
     return [sums.values.transpose(0, 3, 1, 2)]
 

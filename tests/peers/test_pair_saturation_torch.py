@@ -21,8 +21,10 @@ except ImportError as error:
         raise
     pytest.skip(f"torch is absent: {error}", allow_module_level=True)
 
-from simulator.arithmetic.accumulate import integer_conv2d, integer_matmul
 from simulator.arithmetic.accumulator import Accumulator
+from simulator.arithmetic.conv import integer_conv
+from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.matmul import integer_matmul
 from simulator.arithmetic.pair_accumulator import PairAccumulator, Pairing
 
 pytestmark = [
@@ -102,13 +104,12 @@ def depthwise_sums(x, x_zero, w, padding, stride, accumulator):
     """Every channel a convolution of its own."""
     return np.concatenate(
         [
-            integer_conv2d(
+            integer_conv(
                 x[..., c : c + 1],
                 w[c : c + 1],
                 accumulator,
                 x_zero=x_zero,
-                padding=(padding,) * 2,
-                stride=(stride,) * 2,
+                geometry=Geometry.of(2, padding=padding, stride=stride),
             ).values
             for c in range(len(w))
         ],
@@ -148,9 +149,9 @@ def test_onednn_linear__saturates_pairs_of_neighbouring_channels(fresh_python, t
 def test_onednn_conv2d__saturates_pairs_of_channels_of_one_tap(fresh_python, tmp_path):
     arrays = {}
     for i, (x, x_zero, w, padding, stride) in enumerate(conv_problems()):
-        where = {"x_zero": x_zero, "padding": (padding,) * 2, "stride": (stride,) * 2}
-        pairs = integer_conv2d(x, w, PairAccumulator(), **where)
-        taps = integer_conv2d(x, w, PairAccumulator(Pairing.TAPS), **where)
+        where = {"x_zero": x_zero, "geometry": Geometry.of(2, padding=padding, stride=stride)}
+        pairs = integer_conv(x, w, PairAccumulator(), **where)
+        taps = integer_conv(x, w, PairAccumulator(Pairing.TAPS), **where)
         assert pairs.overflowed > 0.1 * pairs.values.size
         arrays |= {f"x{i}": x, f"w{i}": w, f"how{i}": [x_zero, padding, stride]}
         arrays |= {f"pairs{i}": pairs.values, f"taps{i}": taps.values}

@@ -19,9 +19,10 @@ except ImportError as error:
         raise
     pytest.skip(f"torch is absent: {error}", allow_module_level=True)
 
-from simulator.arithmetic.accumulate import integer_conv2d
 from simulator.arithmetic.accumulator import Accumulator
+from simulator.arithmetic.conv import integer_conv
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.requantize import FbgemmRequantizer, OnednnRequantizer, QnnpackRequantizer
 
 pytestmark = [
@@ -157,8 +158,8 @@ def test_conv2d__has_our_requantizers_codes(engine, geometry, scales, per_channe
     for channels, largest, x_zero, y_zero in ((8, 2, 1, 77), (3, 6, 5, 128), (5, 20, 17, 255), (5, 20, 17, 77)):
         x = rng.integers(0, largest, (2, channels, 9, 10), endpoint=True, dtype=np.uint8)
         w = rng.integers(-largest, largest, (CHANNELS, channels, *size), endpoint=True).astype(np.int8)
-        acc = integer_conv2d(
-            x.transpose(0, 2, 3, 1), w, Accumulator(), x_zero=x_zero, stride=stride, padding=padding
+        acc = integer_conv(
+            x.transpose(0, 2, 3, 1), w, Accumulator(), Geometry.of(2, stride=stride, padding=padding), x_zero=x_zero
         ).values.astype(np.int32)
         steps = rng.integers(-40, 40, CHANNELS).astype(np.float32) / 2 * y_scale
         for bias in (None, steps, (rng.normal(size=CHANNELS) * 10 * y_scale).astype(np.float32)):
