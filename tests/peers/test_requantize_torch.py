@@ -168,6 +168,25 @@ def test_conv2d__has_our_requantizers_codes(engine, geometry, scales, per_channe
             assert np.count_nonzero(ours.codes.transpose(0, 3, 1, 2) != theirs) == 0
 
 
+@pytest.mark.parametrize("engine", ["onednn"], indirect=True)
+def test_linear__hands_onednn_a_scale_inverted_twice_per_channel(engine):
+    """A scale of 3 / 7 is not f32(1 / f32(1 / scale)); the codes tell which of the two the kernel saw."""
+    rng = np.random.default_rng(7)
+    x_scale, y_scale = np.float32(1 / 3), np.float32(0.7)
+    w_scale = np.full(CHANNELS, np.float32(1 / 7) * np.float32(3))
+    seen = linear_scale(engine, w_scale)
+    assert np.all(seen != w_scale)
+    differ = 0
+    for _ in range(8):
+        x, w = problem(rng, 20)
+        acc = (x.astype(np.int32) - 17) @ w.astype(np.int32).T
+        bias = rng.integers(-40, 40, CHANNELS).astype(np.float32) / 2 * y_scale
+        theirs = linear(x, x_scale, 17, w, w_scale, bias, y_scale, 77)
+        assert np.count_nonzero(OnednnRequantizer(x_scale, seen, y_scale, 77, UINT8, bias)(acc).codes != theirs) == 0
+        differ += np.count_nonzero(OnednnRequantizer(x_scale, w_scale, y_scale, 77, UINT8, bias)(acc).codes != theirs)
+    assert differ > 0
+
+
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_linear__treats_values_beyond_int32_as_our_requantizer_does(engine):
     rng = np.random.default_rng(5)
