@@ -35,21 +35,17 @@ def compare(sizes: tuple[int, ...], rounds: int, hidden: str) -> None:
     """Print one table: a row per form, a column per size."""
     import torch
 
-    from simulator.arithmetic.kernels import paths, tile, tile_words
+    from simulator.arithmetic.kernels import paths, tile
     from simulator.provenance import environment
     from simulator.threads import set_threads
 
     set_threads(1)
-    words = {name: tile.Tile(form, tile_words.pack, tile_words.packed_shape) for name, form in tile_words.TILES.items()}
-    multiply = {
-        **{f"bytes, {name}": driver(tile.TILES[name]) for name in paths.supported_paths()},
-        **{f"words, {name}": driver(words[name]) for name in paths.supported_paths()},
-    }
+    multiply = {f"int8, {name}": driver(tile.TILES[name]) for name in paths.supported_paths()}
     table: dict[str, list[float]] = {}
     for size in sizes:
         calls = peers(size)
         for name, make in multiply.items():
-            calls[name] = make(size, "words" in name)
+            calls[name] = make(size)
         repeats = max(1, 2**24 // size**3)
         fastest = dict.fromkeys(calls, float("inf"))
         for _ in range(rounds):
@@ -79,7 +75,7 @@ def peers(size: int) -> dict[str, Callable[[], object]]:
     return calls
 
 
-def driver(form: object) -> Callable[[int, bool], Callable[[], object]]:
+def driver(form: object) -> Callable[[int], Callable[[], object]]:
     """A compiled loop over one form's tiles, and a function that gives it operands, checked against float64."""
     import numba
     import numpy as np
@@ -97,14 +93,10 @@ def driver(form: object) -> Callable[[int, bool], Callable[[], object]]:
                 tile(a, m * depth, depth, packed, n // COLUMNS, 0, depth // DEPTH, acc)
                 out[m : m + ROWS, n : n + COLUMNS] = acc
 
-    def operands(size: int, words: bool) -> Callable[[], object]:
+    def operands(size: int) -> Callable[[], object]:
         rng = np.random.default_rng(0)
-        left, right = (np.int16, np.int16) if words else (np.uint8, np.int8)
-        a, codes = (
-            rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, (size, size), dtype, endpoint=True)
-            for dtype in (left, right)
-        )
-        packed, out = np.zeros(form.packed_shape(size, size), right), np.empty((size, size), np.int32)
+        a, codes = rng.integers(0, 256, (size, size), np.uint8), rng.integers(-128, 128, (size, size), np.int8)
+        packed, out = np.zeros(form.packed_shape(size, size), np.int8), np.empty((size, size), np.int32)
         form.pack(codes, packed)
         multiply(a, packed, out)
         exact = a.astype(np.float64) @ codes.T.astype(np.float64)  # below 2^53: exact

@@ -11,7 +11,7 @@ from numba import config, njit
 from numba.extending import intrinsic
 
 from samplers.errors import BadInput
-from simulator.arithmetic.kernels import copy, pairs, paths, tile_maddwd, tile_vnni, tile_words
+from simulator.arithmetic.kernels import copy, pairs, paths, tile_maddwd, tile_vnni
 from simulator.arithmetic.kernels import tile as chosen
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,7 +23,6 @@ BYTES = {
     "plain of four": chosen.Tile(tile_vnni.tile_plain, tile_vnni.pack, tile_vnni.packed_shape),
     "plain of pairs": chosen.Tile(pairs.tile_plain, pairs.pack, tile_maddwd.packed_shape),
 }
-WORDS = {**tile_words.TILES, "plain of pairs": pairs.tile_plain}
 
 
 def require(name):
@@ -37,14 +36,8 @@ def path(request):
     return BYTES[request.param]
 
 
-@pytest.fixture(params=WORDS)
-def words(request):
-    require(request.param)
-    return chosen.Tile(WORDS[request.param], tile_words.pack, tile_words.packed_shape)
-
-
 def run(path, a, start, stride, codes, block, first, steps):
-    packed = np.full(path.packed_shape(*codes.shape), 99, np.int8 if a.dtype == np.uint8 else np.int16)
+    packed = np.full(path.packed_shape(*codes.shape), 99, np.int8)
     path.pack(codes, packed)
     acc = np.full((ROWS, COLUMNS), -1, np.int32)
     path.tile(a, start, stride, packed, block, first, steps, acc)
@@ -99,24 +92,6 @@ def test_tile__is_exact_where_widened_parts_end(path, steps):
     assert np.array_equal(run(path, *problem), modulo_sums(*problem))
 
 
-@pytest.mark.parametrize("right", [np.int8, np.int16])
-@pytest.mark.parametrize("seed", range(4))
-def test_tile_of_words__is_the_sum_modulo_two_to_the_32(words, seed, right):
-    for problem in random_problems(np.random.default_rng(seed), np.int16, right, DEPTHS):
-        assert np.array_equal(run(words, *problem), modulo_sums(*problem))
-
-
-@pytest.mark.parametrize("steps", [1, 2, 20000])
-@pytest.mark.parametrize("x", [-32768, 32767])
-def test_tile_of_words__wraps_at_the_least_word_squared(words, x, steps):
-    # one pair of (-32768)^2 is 2^31: a saturating pair sum would give 2^31 - 1, a lost carry 0
-    depth = DEPTH * steps
-    a, codes = np.full((ROWS, depth), x, np.int16), np.full((COLUMNS, depth), -32768, np.int16)
-    a[:, 2:4] = 0
-    want = (x * -32768 * (depth - 2) + 2**31) % 2**32 - 2**31
-    assert np.all(run(words, a, 0, depth, codes, 0, 0, steps) == want)
-
-
 @pytest.mark.parametrize("x", [0, 1, 128, 255])
 @pytest.mark.parametrize("w", [-128, -1, 127])
 def test_tile__wraps_and_never_saturates(path, x, w):
@@ -165,14 +140,14 @@ def test_generic_products__give_the_same_bits_in_either_form_and_width(products,
 
     @intrinsic
     def emitted(typingctx, a, start, stride, packed, block, first, steps, acc):
-        return tile_words.word_tile(how, a, start, stride, packed, block, first, steps, acc)
+        return tile_maddwd.byte_tile(how, a, start, stride, packed, block, first, steps, acc)
 
     @njit
     def tile(a, start, stride, packed, block, first, steps, acc):
         emitted(a, start, stride, packed, block, first, steps, acc)
 
-    form = chosen.Tile(tile, tile_words.pack, tile_words.packed_shape)
-    for problem in random_problems(np.random.default_rng(lanes), np.int16, np.int16, DEPTHS):
+    form = chosen.Tile(tile, tile_maddwd.pack, tile_maddwd.packed_shape)
+    for problem in random_problems(np.random.default_rng(lanes), np.uint8, np.int8, DEPTHS):
         assert np.array_equal(run(form, *problem), modulo_sums(*problem))
 
 
