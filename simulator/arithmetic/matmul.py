@@ -18,7 +18,7 @@ class Accumulated:
     """Integer sums and what the register did to them.
 
     Attributes:
-        values: int64.
+        values: int32 where the operands or the register prove that it fits, else int64.
         overflowed: what ``count`` asked for, None for Count.NONE.
     """
 
@@ -88,7 +88,8 @@ def multiply_rows(
         entering = (x_zero, zeros) if inside else (0, np.zeros_like(zeros))
         left, right = np.ascontiguousarray(x), np.ascontiguousarray(w)
         values, lost = register_sums(left, right, *entering, offset, accumulator, count)
-    if not inside:
+    if not inside and (x_zero or zeros.any()):
+        values = values.astype(np.int64)
         _subtract_zero_points(values, x, w, x_zero, zeros, depth)
     return Accumulated(values, None if count is Count.NONE else lost)
 

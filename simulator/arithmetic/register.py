@@ -21,7 +21,7 @@ def register_sums(
     x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray, bias: np.ndarray, accumulator: Accumulator,
     count: Count,
 ) -> tuple[np.ndarray, int]:  # fmt: skip
-    """What the register holds at the end, int64 (rows, outputs), and what ``count`` asks for (any number for NONE).
+    """What the register holds at the end, int32 or int64 (rows, outputs), and what ``count`` asks for.
 
     Args:
         x: C-contiguous codes (rows, depth); ``x - x_zero`` enters the products.
@@ -33,14 +33,15 @@ def register_sums(
         count: what is counted.
     """
     overflow, depth = accumulator.overflow, x.shape[1]
-    left = _farthest(x, np.asarray(x_zero))
-    exact = overflow is Overflow.EXACT
-    if exact or _largest_sum(left, w, w_zero, bias, accumulator.largest) <= accumulator.largest:
-        return exact_sums(x, w, x_zero, w_zero) + bias, 0
+    if overflow is Overflow.EXACT:
+        return _plus(exact_sums(x, w, x_zero, w_zero), bias), 0
     if overflow is Overflow.WRAP and count is not Count.STEPS:
-        sums = exact_sums(x, w, x_zero, w_zero) + bias
-        wrapped = _wrap(sums, accumulator.bits)
-        return wrapped, int((wrapped != sums).sum())
+        sums = exact_sums(x, w, x_zero, w_zero)
+        wrapped = np.empty(sums.shape, np.int32 if accumulator.bits <= 32 else np.int64)
+        return wrapped, int(kernels.wrap(sums, bias, accumulator.bits, wrapped))
+    left = _farthest(x, np.asarray(x_zero))
+    if _largest_sum(left, w, w_zero, bias, accumulator.largest) <= accumulator.largest:
+        return _plus(exact_sums(x, w, x_zero, w_zero), bias), 0
     if overflow is Overflow.SATURATE and count is not Count.STEPS and depth and len(w):
         largest = max(left, 1) * max(_farthest(w, w_zero[:, None]), 1)
         lanes = lanes_for(accumulator, largest, depth, count)
@@ -98,7 +99,5 @@ def _largest_sum(left: int, w: np.ndarray, w_zero: np.ndarray, bias: np.ndarray,
     return int((left * sums + np.abs(bias)).max(initial=0))
 
 
-def _wrap(values: np.ndarray, bits: int) -> np.ndarray:
-    """The low ``bits`` bits of int64, as two's complement."""
-    shift = 64 - bits
-    return (values << shift) >> shift
+def _plus(sums: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    return sums + bias if bias.any() else sums

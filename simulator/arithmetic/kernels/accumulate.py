@@ -64,3 +64,18 @@ def absolute_sums(w, zero, out):
         for k in range(w.shape[1]):
             total += abs(np.int64(w[n, k]) - zero[n])
         out[n] = total
+
+
+@parallel_kernel
+def wrap(sums, bias, bits, out):
+    """``out`` = the low ``bits`` bits of ``sums + bias``, as two's complement. Returns how many differ from it."""
+    count, shift = 0, 64 - bits
+    for m in prange(sums.shape[0]):
+        lost = np.int64(0)
+        for n in range(sums.shape[1]):
+            exact = np.int64(sums[m, n]) + bias[n]
+            wrapped = (exact << shift) >> shift
+            lost += np.int64(wrapped != exact)
+            out[m, n] = wrapped
+        count += lost
+    return count
