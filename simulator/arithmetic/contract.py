@@ -192,7 +192,7 @@ def _contract(
         )
     weight.certificate(x.largest).require_int32()
     offset = _bias(bias, weight.scale.shape[1])
-    rows = len(image) * int(window[0].prod())
+    rows = len(out) if sums is _NO_SUMS else sums.shape[1]
     if not rows:
         return
     batches = weight.parts // channel_groups

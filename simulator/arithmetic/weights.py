@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,22 +43,23 @@ class PreparedWeight:
     zero: np.ndarray
     column_sum: np.ndarray
     absolute_sum: int
-    any_zero: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "any_zero", bool(self.zero.any()))
+    @cached_property
+    def any_zero(self) -> bool:
+        """Whether a zero point is not 0."""
+        return bool(self.zero.any())
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         """Packed column blocks of each part."""
         return len(self.packed) // self.parts
 
-    @property
+    @cached_property
     def channels(self) -> int:
         """Input channels of one part."""
         return int(self.groups[-1, 0] + self.groups[-1, 1])
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Products of one output."""
         return self.channels * int(np.prod(self.kernel, dtype=np.int64))
