@@ -20,6 +20,7 @@ import numpy as np
 from samplers.errors import BadInput
 from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.kernels import contract as kernels
+from simulator.arithmetic.kernels import depthwise
 from simulator.arithmetic.kernels.contract import CHUNK
 from simulator.arithmetic.operands import Activation
 from simulator.arithmetic.weights import PreparedWeight, pack_matrices
@@ -198,6 +199,13 @@ def _contract(
     batches = weight.parts // channel_groups
     if rows % x.scale.shape[1] or rows % batches:
         raise BadInput("rows must be shared evenly among scales", got=f"{rows} rows", fix="check the scales' shape")
+    if weight.depthwise:
+        run_taps = depthwise.depthwise_serial if rows * weight.packed.size <= SMALL else depthwise.depthwise
+        run_taps(
+            0, -(-rows // CHUNK), rows, image, window, weight.packed, x.zero, x.scale,
+            rows // x.scale.shape[1], weight.column_sum, weight.scale, offset, sums, out,
+        )  # fmt: skip
+        return
     cells = _cells(rows // batches, batches, channel_groups, weight.channels, weight.blocks, weight.outputs)
     chunks = -(-rows // batches // CHUNK)
     small = rows * weight.outputs * channel_groups * weight.depth <= SMALL

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -130,10 +131,17 @@ def require_codes(
             fix="give one zero point per output",
         )
     for name, codes, zero in (("x_zero", x, np.asarray(x_zero)), ("w_zero", w, zeros)):
-        info = np.iinfo(codes.dtype)
-        if zero.dtype.kind not in "iu" or int(zero.min()) < info.min or int(zero.max()) > info.max:
+        least, most = limits(codes.dtype)
+        if zero.dtype.kind not in "iu" or int(zero.min()) < least or int(zero.max()) > most:
             raise BadInput(f"{name} must be a code of its operand's type {codes.dtype}", got=zero, fix="check it")
     return zeros.astype(np.int64)
+
+
+@lru_cache
+def limits(dtype: np.dtype) -> tuple[int, int]:
+    """Smallest and largest integer of a type."""
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
 
 
 def _safe_depth() -> int:
@@ -148,7 +156,7 @@ def _activation(plane: _Plane) -> Activation:
 def _left_planes(x: np.ndarray, zero: np.ndarray | int) -> list[_Plane]:
     """Bytes of codes and zero point, moved together until both are unsigned; the low byte first."""
     unsigned = np.dtype(f"u{x.dtype.itemsize}")
-    shift = -int(np.iinfo(x.dtype).min)
+    shift = -limits(x.dtype)[0]
     codes, zeros = x.view(unsigned) ^ unsigned.type(shift), np.atleast_1d(zero) + shift
     if unsigned.itemsize == 1:
         return [_Plane(codes, zeros.astype(np.int32), 1)]

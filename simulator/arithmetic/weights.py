@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from math import prod
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class PreparedWeight:
     per batch of a batched matmul. Parameters lie along (part, output).
 
     Attributes:
-        packed: codes as signed bytes in the tile's order, (parts * blocks, ...).
+        packed: codes as signed bytes in the tile's order, (parts * blocks, ...); of a depthwise kernel
+            ``code - zero_point`` as int16 (taps, parts * outputs), with zero points 0.
         parts: number of matrices.
         outputs: rows of each.
         kernel: spatial size of a convolution's kernel, () of a matrix.
@@ -49,6 +51,11 @@ class PreparedWeight:
         """Whether a zero point is not 0."""
         return bool(self.zero.any())
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether every part has one input channel, and sums run over taps alone."""
+        return self.packed.dtype == np.int16
+
     @cached_property
     def blocks(self) -> int:
         """Packed column blocks of each part."""
@@ -62,7 +69,7 @@ class PreparedWeight:
     @cached_property
     def depth(self) -> int:
         """Products of one output."""
-        return self.channels * int(np.prod(self.kernel, dtype=np.int64))
+        return self.channels * prod(self.kernel)
 
     def certificate(self, largest: int) -> Certificate:
         """Provable bounds for left operands with ``|code - zero_point| <= largest``."""
@@ -94,13 +101,15 @@ def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None 
     if parts < 1 or outputs % parts:
         raise BadInput("parts must divide the outputs", got=f"{parts} for {outputs}", fix="check groups")
     size = _group_size(weight, channels, group_size)
-    groups = _layout(channels, size, int(np.prod(kernel, dtype=np.int64)))
+    groups = _layout(channels, size, prod(kernel))
     per_output = weight.codes.reshape(outputs, channels, -1)
 
     def per_group(parameter: np.ndarray) -> np.ndarray:
         full = weight.spec.granularity.expand(parameter, weight.codes.shape).reshape(outputs, channels, -1)
         return np.ascontiguousarray(full[:, groups[:, 0], 0].T)
 
+    if channels == 1 and parts > 1:
+        return _depthwise(per_output[:, 0], per_group(weight.zero_point), per_group(weight.scale), parts, tuple(kernel))
     zero, shift = per_group(weight.zero_point), right_shift(weight.spec)
     rows = np.zeros((outputs, DEPTH * int(groups[-1, 2] + groups[-1, 3])), np.int8)
     largest = 0
@@ -148,15 +157,28 @@ def pack_matrices(
     depth = rows.shape[-1]
     size = min(group_size or depth, depth)
     groups = _layout(depth, size, 1)
-    scale, zero = (np.repeat(values, len(groups), axis=0) for values in (scale, zero))
+    if len(groups) > 1:
+        scale, zero = (np.repeat(values, len(groups), axis=0) for values in (scale, zero))
     return _pack(np.ascontiguousarray(rows), (), groups, scale, zero, size * largest)
+
+
+def _depthwise(
+    codes: np.ndarray, zero: np.ndarray, scale: np.ndarray, parts: int, kernel: tuple[int, ...]
+) -> PreparedWeight:
+    """Codes (outputs, taps) with one input channel each."""
+    taps = np.ascontiguousarray((codes.astype(np.int32) - zero.T).T.astype(np.int16))
+    sums, largest = taps.sum(axis=0, dtype=np.int32), int(np.abs(taps.astype(np.int64)).sum(axis=0).max())
+    groups = _layout(1, 1, len(taps))
+    return PreparedWeight(
+        taps, parts, len(codes) // parts, kernel, groups, scale, np.zeros_like(zero), sums[None], largest
+    )
 
 
 def _pack(
     rows: np.ndarray, kernel: tuple[int, ...], groups: np.ndarray, scale: np.ndarray, zero: np.ndarray, largest: int
 ) -> PreparedWeight:
     parts, outputs, depth = rows.shape
-    taps = int(np.prod(kernel, dtype=np.int64))
+    taps = prod(kernel)
     shape = packed_shape(outputs, depth)
     packed: np.ndarray = np.empty((parts, *shape), np.int8)
     sums: np.ndarray = np.empty((len(groups), parts, outputs), np.int32)
@@ -185,7 +207,9 @@ def _group_size(weight: Quantized, channels: int, wanted: int | None) -> int:
     return min(own or wanted or channels, channels)
 
 
+@lru_cache(maxsize=256)
 def _layout(channels: int, size: int, taps: int) -> np.ndarray:
+    """``groups`` of a PreparedWeight; not to be written to."""
     starts = np.arange(0, channels, size)
     counts = np.minimum(size, channels - starts)
     steps = -(-counts * taps // DEPTH)

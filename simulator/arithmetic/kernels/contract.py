@@ -26,20 +26,33 @@ FIRST_ROW, END_ROW, FIRST_CHANNEL, FIRST_BLOCK, FIRST_COLUMN, FIRST_OUTPUT, WIDT
 
 
 @kernel
+def locate(image, window, row):
+    """First byte of output pixel ``row``'s receptive field, and the bytes between taps along each spatial axis."""
+    depth, height, width, channels = image.shape[1], image.shape[2], image.shape[3], image.shape[4]
+    rest, x = divmod(row, window[OUT, 2])
+    rest, y = divmod(rest, window[OUT, 1])
+    b, z = divmod(rest, window[OUT, 0])
+    corner = (b * depth + z * window[STRIDE, 0]) * height + y * window[STRIDE, 1]
+    corner = (corner * width + x * window[STRIDE, 2]) * channels
+    row_bytes = width * channels
+    return (
+        corner,
+        height * row_bytes * window[DILATION, 0],
+        row_bytes * window[DILATION, 1],
+        channels * window[DILATION, 2],
+    )
+
+
+@kernel
 def gather_row(image, window, groups, row, channel, into, position):
     """Copy the receptive field of output pixel ``row``, channels from ``channel`` on, to byte ``position`` of ``into``.
 
     A group's bytes start at its first tile step; bytes up to the next multiple of 4 stay as they are (zero weights
     meet them).
     """
-    depth, height, width, channels = image.shape[1], image.shape[2], image.shape[3], image.shape[4]
-    rest, x = divmod(row, window[OUT, 2])
-    rest, y = divmod(rest, window[OUT, 1])
-    b, z = divmod(rest, window[OUT, 0])
-    corner = (b * depth + z * window[STRIDE, 0]) * height + y * window[STRIDE, 1]
-    corner = (corner * width + x * window[STRIDE, 2]) * channels + channel
-    step_z, step_y, step_x = height * width * channels, width * channels, channels
-    step_z, step_y, step_x = step_z * window[DILATION, 0], step_y * window[DILATION, 1], step_x * window[DILATION, 2]
+    channels = image.shape[4]
+    corner, step_z, step_y, step_x = locate(image, window, row)
+    corner += channel
     if groups[0, CHANNELS] == channels and window[DILATION, 2] == 1:  # a kernel row's pixels are adjacent
         run = window[KERNEL, 2] * channels
         for i in range(window[KERNEL, 0]):
@@ -69,33 +82,37 @@ def row_sum(array, first, count):
 
 
 @kernel
-def store(wide, rows, left_zero, from_row, column_sum, column_zero, out, position, stride):
-    """Rows of exact sums, raw sums less the zero points' share modulo 2**32, into flat ``out`` from ``position`` on.
-
-    ``sum (a-za)(b-zb) = sum ab - za sum b - zb (sum a - K za)``; ``from_row`` is the last factor.
-    """
+def subtract_column_zeros(wide, rows, from_row, column_zero):
+    """The last term of ``sum (a-za)(b-zb) = sum ab - za sum b - zb (sum a - K za)``; ``from_row`` is its bracket."""
     for r in range(rows):
-        raw, zero, share = wide[r], left_zero[r], from_row[r]
-        target = out[position + r * stride : position + r * stride + column_sum.size]
-        for n in range(column_sum.size):
-            target[n] = np.int32(raw[n] - np.int32(zero * column_sum[n]) - np.int32(share * column_zero[n]))
+        raw, share = wide[r], from_row[r]
+        for n in range(column_zero.size):
+            raw[n] = np.int32(raw[n] - np.int32(share * column_zero[n]))
 
 
 @kernel
-def rescale(
-    wide, rows, left_zero, from_row, column_sum, column_zero, left_scale, scale, add, out, position, stride
-):  # fmt: skip
+def store(wide, rows, left_zero, column_sum, out, position, stride):
+    """Exact sums modulo 2**32, raw rows less ``left_zero column_sum``, into flat ``out`` from ``position`` on."""
+    for r in range(rows):
+        raw, zero = wide[r], left_zero[r]
+        target = out[position + r * stride : position + r * stride + column_sum.size]
+        for n in range(column_sum.size):
+            target[n] = np.int32(raw[n] - np.int32(zero * column_sum[n]))
+
+
+@kernel
+def rescale(wide, rows, left_zero, column_sum, left_scale, scale, add, out, position, stride):
     """Rows as float32, ``f32(exact sum) * f32(left_scale * scale)``, stored in or added to flat ``out``."""
     for r in range(rows):
-        raw, zero, share, of_row = wide[r], left_zero[r], from_row[r], left_scale[r]
+        raw, zero, of_row = wide[r], left_zero[r], left_scale[r]
         target = out[position + r * stride : position + r * stride + column_sum.size]
         if add:
             for n in range(column_sum.size):
-                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]) - np.int32(share * column_zero[n]))
+                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]))
                 target[n] += np.float32(exact) * np.float32(of_row * scale[n])
         else:
             for n in range(column_sum.size):
-                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]) - np.int32(share * column_zero[n]))
+                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]))
                 target[n] = np.float32(exact) * np.float32(of_row * scale[n])
 
 
@@ -137,16 +154,15 @@ def contract_chunk(
                 zeros[r], scales[r] = left_zero[left_group, parameter], left_scale[left_group, parameter]
                 if any_zero:
                     from_row[r] = np.int32(row_sum(block, start + r * row_bytes, depth) - np.int32(depth * zeros[r]))
-            sum_g, zero_g = column_sum[g, columns], column_zero[g, columns]
+            if any_zero:
+                subtract_column_zeros(wide, rows, from_row, column_zero[g, columns])
+            sum_g = column_sum[g, columns]
             position = top * stride + cell[FIRST_OUTPUT]
             if sums.size:
                 position += g * sums.shape[1] * stride
-                store(wide, rows, zeros, from_row, sum_g, zero_g, flat_sums, position, stride)
+                store(wide, rows, zeros, sum_g, flat_sums, position, stride)
             else:
-                rescale(
-                    wide, rows, zeros, from_row, sum_g, zero_g, scales, scale[g, columns], g > 0, flat_out, position,
-                    stride,
-                )  # fmt: skip
+                rescale(wide, rows, zeros, sum_g, scales, scale[g, columns], g > 0, flat_out, position, stride)
         if not sums.size:
             for r in range(top, top + rows):
                 position = r * stride + cell[FIRST_OUTPUT]
