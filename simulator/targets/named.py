@@ -51,7 +51,7 @@ INT32 = Accumulator(
     zero_point=ZeroPoint.INSIDE,
     bias=Bias.LAST,
 )
-"""An int32 register whose sums fit: then order, tree and placements change nothing. A sum that does not fit is refused."""
+"""An int32 register whose sums fit: then order, tree and placements change nothing; other sums are refused."""
 
 BEYOND_INT32 = "sums that do not fit int32: refused"
 TORCH = "torch 2.13.0+cpu"

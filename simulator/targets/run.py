@@ -6,6 +6,8 @@ and the depth last in matrices; images are (batch, spatial..., channel), their w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from samplers.errors import BadInput
@@ -273,10 +275,10 @@ def _is_depthwise(x: tuple[int, ...], w: tuple[int, ...], geometry: Geometry) ->
 
 
 def _finished(
-    kernel: Kernel, sums, x: Quantized, x_scale: np.ndarray, w_scale: np.ndarray, outputs: int,
-    bias: np.ndarray | None, output: OutputSpec | None,
+    kernel: Kernel, sums: Callable[[np.ndarray | None], Accumulated], x: Quantized, x_scale: np.ndarray,
+    w_scale: np.ndarray, outputs: int, bias: np.ndarray | None, output: OutputSpec | None,
 ) -> Outcome:  # fmt: skip
-    """Run ``sums(bias of the register)`` and finish. An integer bias enters a limited register, else the requantizer."""
+    """Run ``sums(bias of the register)`` and finish. A limited register takes an integer bias, else the requantizer."""
     if output is None:
         if bias is not None:
             require_bias(bias, outputs, np.float32, "give it in real units")
@@ -302,7 +304,8 @@ def _grouped(
     """One sum per group of the weight's depth, rescaled and added in the target's group register."""
     size = w.spec.granularity.group_size(1)
     own = x.spec.granularity.group_size(1)
-    assert size is not None and target.groups is not None
+    assert size is not None
+    assert target.groups is not None
     if own not in (None, size):
         raise BadInput("x and w must have the same groups", got=f"{own} and {size}", fix="quantize x with w's size")
     if bias is not None:
