@@ -12,22 +12,12 @@ from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Accumulator
 from simulator.arithmetic.float_formats import FLOAT16, FLOAT32, FloatFormat
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.granularity import PerAxis, PerGroup, PerTensor
 from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
-from simulator.arithmetic.requantize import (
-    CutlassRequantizer,
-    FbgemmFixedPointRequantizer,
-    FbgemmRequantizer,
-    GemmlowpRequantizer,
-    OnednnRequantizer,
-    OnnxRuntimeRequantizer,
-    QnnpackRequantizer,
-    RuyRequantizer,
-    SingleRoundingRequantizer,
-    TfliteFullyConnectedRequantizer,
-    XnnpackRequantizer,
-)
+from simulator.arithmetic.requantize import CutlassRequantizer
+from simulator.arithmetic.requantize.scaled import Scaled
 
 
 class Evidence(Enum):
@@ -116,19 +106,7 @@ class FloatAccumulator:
             raise BadInput("a float accumulator holds float32", got=self.format, fix="use FLOAT32")
 
 
-AnyRequantizer = (
-    type[CutlassRequantizer]
-    | type[FbgemmFixedPointRequantizer]
-    | type[FbgemmRequantizer]
-    | type[GemmlowpRequantizer]
-    | type[OnednnRequantizer]
-    | type[OnnxRuntimeRequantizer]
-    | type[QnnpackRequantizer]
-    | type[RuyRequantizer]
-    | type[SingleRoundingRequantizer]
-    | type[TfliteFullyConnectedRequantizer]
-    | type[XnnpackRequantizer]
-)
+AnyRequantizer = type[Scaled] | type[CutlassRequantizer]
 
 
 @dataclass(frozen=True)
@@ -201,8 +179,8 @@ class Target:
         proof: the evidence.
 
     Raises:
-        BadInput: an empty name or peer, no operation or no weight, requantizers without outputs, or groups without a
-            register.
+        BadInput: an empty name or peer, no operation or no weight, requantizers without outputs, another granularity,
+            or groups along k with anything but a linear layer of float outputs.
     """
 
     name: str
@@ -244,12 +222,31 @@ class Target:
                 got=f"{len(self.outputs)} outputs",
                 fix="make them agree",
             )
-        grouped = not floats and any(spec.granularity.group_size(1) for spec in self.weights)
-        if grouped is not (self.groups is not None):
+        for spec in (*self.activations, *self.weights):
+            size = spec.granularity.group_size(1)
+            if spec.granularity not in (PerTensor(), PerAxis((0,)), PerGroup(1, size or 1, (0,))):
+                raise BadInput(
+                    "a target's scales are PerTensor(), PerAxis((0,)) or PerGroup(1, size, (0,))",
+                    got=spec.granularity,
+                    fix="use one of them",
+                )
+        if not floats:
+            self._require_groups()
+
+    def _require_groups(self) -> None:
+        """Groups along k are all or nothing: one formula serves a kernel."""
+        wanted = self.groups is not None
+        grouped = {spec.granularity.group_size(1) is not None for spec in self.weights}
+        rows = {spec.granularity.group_size(1) is not None for spec in self.activations}
+        kernels = [kernel for kernel in self.kernels.values() if kernel]
+        epilogues = {kernel.epilogue is Epilogue.GROUPS for kernel in kernels}
+        alone = kernels == [self.linear] and not self.outputs
+        if grouped != {wanted} or epilogues != {wanted} or (alone < wanted) or (True in rows) > wanted:
             raise BadInput(
-                "integer sums of weights with groups along k need a group register, and nothing else does",
-                got=self.groups,
-                fix="state one, or None",
+                "with a group register all weights have groups along k, linear is the only operation, its epilogue is "
+                "GROUPS, and nothing is requantized; without one there are none of these",
+                got=f"groups={self.groups}",
+                fix="state one machine or the other",
             )
 
     @property

@@ -88,7 +88,12 @@ TORCH_FBGEMM = Target(
     depthwise=replace(FBGEMM, accumulator=PairAccumulator(Pairing.TAPS), epilogue=None),
     matmul=None,
     groups=None,
-    unspecified=(BEYOND_INT32, "weights with zero points", "depthwise kernels of 5 x 5 and of three axes"),
+    unspecified=(
+        BEYOND_INT32,
+        "weights with zero points",
+        "depthwise kernels of 5 x 5 and of three axes",
+        "CPUs without VNNI, whose byte products saturate in pairs",
+    ),
     proof=Proof(
         Evidence.VERIFIED,
         (
@@ -217,7 +222,7 @@ TFLITE_XNNPACK = replace(
 GEMMLOWP_KERNEL = Kernel(INT32, GemmlowpRequantizer, BiasKind.INT32, WeightScale.STORED, None)
 GEMMLOWP = Target(
     name="gemmlowp",
-    peer="gemmlowp, OutputStageQuantizeDownInt32ByFixedPoint with QuantizeMultiplier's multiplier",
+    peer="gemmlowp, OutputStageScaleInt32ByFixedPointAndExponent with TensorFlow Lite's QuantizeMultiplier",
     activations=(QuantSpec(UINT8, TENSOR, rule=TFLITE, rounding=Rounding.HALF_AWAY),),
     parameters=Parameters.GIVEN,
     weights=(QuantSpec(UINT8, TENSOR, rule=TFLITE, rounding=Rounding.HALF_AWAY),),
@@ -226,12 +231,16 @@ GEMMLOWP = Target(
     linear=GEMMLOWP_KERNEL,
     conv=GEMMLOWP_KERNEL,
     depthwise=None,
-    matmul=replace(GEMMLOWP_KERNEL),
+    matmul=GEMMLOWP_KERNEL,
     groups=None,
-    unspecified=(BEYOND_INT32, "how a convolution is lowered: gemmlowp multiplies matrices"),
+    unspecified=(
+        BEYOND_INT32,
+        "how a convolution is lowered: gemmlowp multiplies matrices",
+        "left shifts beyond int32 (multipliers above 1): here they wrap, newer revisions may saturate",
+    ),
     proof=Proof(
         Evidence.SOURCE,
-        ("gemmlowp fixedpoint/fixedpoint.h, internal/output.h",),
+        ("google/gemmlowp fixedpoint/fixedpoint.h, internal/output.h",),
         "the same rounding steps as TensorFlow Lite's reference CONV_2D, whose int8 codes are compared in "
         "tests/peers/test_litert.py",
     ),
@@ -314,7 +323,7 @@ CUTLASS_INT8 = Target(
         Evidence.SOURCE,
         (
             "NVIDIA/cutlass include/cutlass/epilogue/thread/linear_combination_clamp.h at 0e13748",
-            "NVIDIA/cutlass include/cutlass/epilogue/thread/linear_combination.h",
+            "NVIDIA/cutlass include/cutlass/epilogue/thread/linear_combination.h at 0e13748",
         ),
         "alpha = f32(f32(x_scale * w_scale) / y_scale) for codes; the multiply-add is taken as fused, nvcc's default",
     ),

@@ -175,19 +175,17 @@ def conv(
     Raises:
         BadInput: as :func:`linear` and :func:`integer_conv`.
     """
+    require_operand(target, "x", x, target.activations, rows=False)
+    require_operand(target, "w", w, target.weights, rows=False)
     geometry = geometry or Geometry.of(max(x.codes.ndim - 2, 1))
     chosen = target.conv
     if target.depthwise is not None and _is_depthwise(x.codes.shape, w.codes.shape, geometry):
         chosen = target.depthwise
     kernel = _kernel(target, "conv", chosen)
     require_output(target, "conv", kernel, output)
-    require_operand(target, "x", x, target.activations, rows=False)
-    require_operand(target, "w", w, target.weights, rows=False)
-    if x.scale.size != 1 or w.spec.granularity.group_size(1):
+    if x.scale.size != 1:
         raise BadInput(
-            "a convolution takes one activation scale, and weight scales per tensor or output",
-            got=f"{x.spec.granularity} and {w.spec.granularity}",
-            fix="use PerTensor() activations",
+            "a convolution takes one activation scale", got=x.spec.granularity, fix="use PerTensor() activations"
         )
     x_zero, zeros = one_zero_point("x", x), output_zeros(w)
 
@@ -227,12 +225,6 @@ def matmul(
     require_output(target, "matmul", kernel, output)
     require_operand(target, "x", x, target.activations, rows=True)
     require_operand(target, "y", y, (*target.activations, *target.weights), rows=True)
-    if min(x.codes.ndim, y.codes.ndim) < 2 or x.spec.granularity.group_size(1) or y.spec.granularity.group_size(1):
-        raise BadInput(
-            "matmul takes (batch..., rows, depth) operands without groups",
-            got=f"{x.codes.shape}, {y.codes.shape}",
-            fix="reshape them",
-        )
     if output is not None and y.scale.size != 1:
         raise BadInput("a requantized matmul takes one scale of y", got=y.scale.shape, fix="use PerTensor()")
     x_zero, y_zero = one_zero_point("x", x), one_zero_point("y", y)

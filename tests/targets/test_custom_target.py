@@ -4,6 +4,7 @@ or wrong is refused with its place and the nearest name."""
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from samplers.errors import BadInput
 from simulator import targets
 from simulator.arithmetic.accumulator import Accumulator, Bias, KOrder, Overflow, ZeroPoint
 from simulator.arithmetic.formats import IntFormat
-from simulator.arithmetic.granularity import PerBlock
+from simulator.arithmetic.granularity import PerBlock, PerGroup
 from simulator.arithmetic.quantizer import Quantized, QuantSpec
 from simulator.arithmetic.requantize import SingleRoundingRequantizer
 from simulator.arithmetic.scale_formats import FixedPointScale, PowerOfTwoScale
@@ -102,17 +103,36 @@ def test_target__of_a_table_runs():
     assert got.overflowed == 1
 
 
-@pytest.mark.parametrize("spec", [PerBlock((None, 4)), FixedPointScale(8)], ids=["blocks", "fixed-point scale"])
-def test_target__round_trip_keeps_every_kind_of_value(spec):
+def test_target__round_trip_keeps_a_fixed_point_scale():
     base = TARGETS["cutlass-int8"]
-    if isinstance(spec, PerBlock):
-        weight = QuantSpec(IntFormat(8), spec)
-        fields = {"weights": (weight,), "groups": TARGETS["onnx-matmulnbits"].groups}
-    else:
-        fields = {"weights": (QuantSpec(IntFormat(8), scale_format=spec),)}
-    stated = {name: getattr(base, name) for name in base.__dataclass_fields__} | fields
-    made = targets.Target(**stated)
+    made = replace(base, weights=(QuantSpec(IntFormat(8), scale_format=FixedPointScale(8)),))
     assert targets.parse_target(tomllib.loads(targets.format_target(made))) == made
+
+
+GROUPED = TARGETS["onnx-matmulnbits"]
+WHOLE = TARGETS["cutlass-int8"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: replace(WHOLE, weights=(QuantSpec(IntFormat(8), PerBlock((None, 4))),)),
+        lambda: replace(WHOLE, weights=(*WHOLE.weights, QuantSpec(IntFormat(8), PerGroup(1, 4, (0,))))),
+        lambda: replace(WHOLE, groups=GROUPED.groups),
+        lambda: replace(WHOLE, linear=GROUPED.linear),
+        lambda: replace(WHOLE, activations=GROUPED.activations),
+        lambda: replace(GROUPED, groups=None),
+        lambda: replace(GROUPED, linear=replace(WHOLE.linear, requantizer=None, bias=GROUPED.linear.bias)),
+        lambda: replace(GROUPED, conv=replace(WHOLE.conv, requantizer=None)),
+        lambda: replace(
+            GROUPED, linear=replace(WHOLE.linear, epilogue=GROUPED.linear.epilogue), outputs=(IntFormat(8),)
+        ),
+        lambda: replace(GROUPED, weights=(*GROUPED.weights, QuantSpec(IntFormat(4, signed=False)))),
+    ],
+)
+def test_target__has_groups_along_k_everywhere_or_nowhere(change):
+    with pytest.raises(BadInput, match="group|scales are PerTensor"):
+        change()
 
 
 def places(node, path=()):
