@@ -17,7 +17,7 @@ from simulator.arithmetic.granularity import PerBlock, PerGroup
 from simulator.arithmetic.quantizer import Quantized, QuantSpec
 from simulator.arithmetic.requantize import SingleRoundingRequantizer
 from simulator.arithmetic.scale_formats import FixedPointScale, PowerOfTwoScale
-from simulator.targets import TARGETS
+from simulator.targets import TARGETS, Epilogue
 
 CHIP = """
 name = "chip"
@@ -124,14 +124,12 @@ WHOLE = TARGETS["cutlass-int8"]
         lambda: replace(GROUPED, groups=None),
         lambda: replace(GROUPED, linear=replace(WHOLE.linear, requantizer=None, bias=GROUPED.linear.bias)),
         lambda: replace(GROUPED, conv=replace(WHOLE.conv, requantizer=None)),
-        lambda: replace(
-            GROUPED, linear=replace(WHOLE.linear, epilogue=GROUPED.linear.epilogue), outputs=(IntFormat(8),)
-        ),
+        lambda: replace(GROUPED, linear=replace(WHOLE.linear, epilogue=Epilogue.GROUPS), outputs=(IntFormat(8),)),
         lambda: replace(GROUPED, weights=(*GROUPED.weights, QuantSpec(IntFormat(4, signed=False)))),
     ],
 )
 def test_target__has_groups_along_k_everywhere_or_nowhere(change):
-    with pytest.raises(BadInput, match="group|scales are PerTensor"):
+    with pytest.raises(BadInput, match=r"group|scales are PerTensor"):
         change()
 
 

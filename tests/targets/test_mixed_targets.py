@@ -3,6 +3,7 @@ ascending k, each addition rounded once."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from samplers.errors import BadInput
 from simulator import targets
+from simulator.arithmetic.accumulator import Accumulator, Overflow
 from simulator.arithmetic.quantizer import Quantized
 from simulator.arithmetic.sequential import sequential_sum_exact, sequential_sums
 from simulator.targets import TARGETS
@@ -46,6 +48,18 @@ def test_matmul_nbits__adds_rescaled_blocks_in_ascending_order(which, with_bias)
             term = f32(whole) * (amax / f32(127) * w.scale[n, g])
             total = term if total is None else total + term
         assert got.values[m, n] == (total if bias is None else total + bias[n])
+
+
+def test_groups__count_the_sums_that_saturated_in_each():
+    narrow = Accumulator(bits=8, overflow=Overflow.SATURATE)
+    made = replace(NBITS, linear=replace(NBITS.linear, accumulator=narrow))
+    spec = made.weights[0]
+    w = Quantized(np.full((2, 96), 9, np.uint8), np.ones((2, 3), f32), np.full((2, 3), 8, np.int32), spec)
+    left = targets.quantize_activation(made, np.repeat(f32([[127, 1, 127]]), 32, axis=1))
+    # every block's codes are 127, its sum 32 * 127; saturated at 127, times 1, 1 / 127, 1
+    got = targets.linear(made, left, w)
+    assert got.overflowed == 6
+    assert got.values[0, 0] == f32(127 + 127 * (f32(1) / f32(127))) + f32(127)
 
 
 def test_w4a16__is_the_sequential_sum_of_exact_products():

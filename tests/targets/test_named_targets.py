@@ -317,6 +317,12 @@ def floats(epilogue, sums, x_scale, w_scale, bias):
     return out
 
 
+def unstable(rng, count):
+    """Scales that are not f32(1 / f32(1 / scale))."""
+    scales = rng.uniform(0.01, 0.1, 100 * count).astype(f32)
+    return scales[f32(1) / (f32(1) / scales) != scales][:count]
+
+
 def nearest(exact: Fraction) -> np.float32:
     """The float32 nearest to a normal number, ties to even."""
     if not exact:
@@ -336,8 +342,7 @@ def test_linear__float_output_is_the_stated_formula(target, per_channel):
     for weight in specs:
         for activation in target.activations:
             rows = activation.granularity == PerAxis((0,))
-            xs = rng.uniform(0.01, 0.1, 17 if rows else 1).astype(f32)
-            ws = rng.uniform(0.01, 0.1, 8 if per_channel else 1).astype(f32)
+            xs, ws = unstable(rng, 17 if rows else 1), unstable(rng, 8 if per_channel else 1)
             x = quantized(codes(rng, activation, (17, 20), 127), activation, xs, zero_points(activation)[0])
             w = quantized(codes(rng, weight, (8, 20), 127), weight, ws, zero_points(weight)[0])
             sums = steps(x) @ steps(w).T
@@ -347,6 +352,34 @@ def test_linear__float_output_is_the_stated_formula(target, per_channel):
                 want = floats(target.linear.epilogue, sums, xs, ws, bias)
                 assert got.values.dtype == f32
                 assert np.count_nonzero(got.values != want) == 0
+
+
+@pytest.mark.parametrize("name", ["torch-onednn", "x86-avx2"])
+def test_onednn__linear_sees_a_scale_inverted_twice_per_channel_and_conv_the_scale(name):
+    """3 / 7 is not f32(1 / f32(1 / scale)); sums that lie one rounding beside a tie show which one was used."""
+    target, rng = TARGETS[name], np.random.default_rng(9)
+    xs, ys, ws = f32(1 / 3), f32(0.7), np.full(48, f32(1 / 7) * f32(3))
+    twice = f32(1) / (f32(1) / ws)
+    assert np.all(twice != ws)
+    differ = 0
+    for _ in range(8):
+        x = quantized(rng.integers(0, 21, (192, 8)), target.activations[0], xs, 17)
+        w = quantized(rng.integers(-10, 11, (48, 8)), target.weights[1], ws, 0)
+        bias = (rng.integers(-40, 40, 48) / 2 * ys).astype(f32)
+        sums, output = steps(x) @ steps(w).T, OutputSpec(ys, 77, target.outputs[0])
+
+        def want(scale, sums=sums, bias=bias):
+            real = (sums.astype(f32) * xs * scale + bias) * (f32(1) / ys) + f32(77)
+            return np.clip(np.rint(real), 0, 255)
+
+        assert np.array_equal(targets.linear(target, x, w, bias, output).values, want(twice))
+        image = replace(x, codes=x.codes.reshape(192, 1, 1, 8), scale=x.scale[:, :, None, None], 
+                        zero_point=x.zero_point[:, :, None, None])  # fmt: skip
+        kernel = replace(w, codes=w.codes[:, :, None, None], scale=w.scale[:, :, None, None],
+                         zero_point=w.zero_point[:, :, None, None])  # fmt: skip
+        assert np.array_equal(targets.conv(target, image, kernel, bias, None, output).values[:, 0, 0], want(ws))
+        differ += np.count_nonzero(want(twice) != want(ws))
+    assert differ > 0
 
 
 def saturated_pairs(products):
