@@ -56,6 +56,14 @@ def test_arithmetic__takes_only_errors_from_samplers_and_no_torch() -> None:
             assert not name.startswith("simulator") or name.startswith("simulator.arithmetic"), path
 
 
+def test_targets__take_errors_and_the_arithmetic_alone() -> None:
+    for path in (ROOT / "simulator" / "targets").rglob("*.py"):
+        for name in imports(path):
+            assert not name.startswith(("torch", "xarray", "numba")), path
+            assert not name.startswith("samplers") or name == "samplers.errors", path
+            assert not name.startswith("simulator") or name.startswith(("simulator.arithmetic", "simulator.targets"))
+
+
 def test_pickle__is_imported_nowhere() -> None:
     for package in ORDER:
         for path in modules(package):

@@ -139,3 +139,13 @@ def set_threads(count: int) -> None:
     """Use ``count`` threads in every kernel (at most those numba started with)."""
     if PARALLEL:
         numba.set_num_threads(min(count, config.NUMBA_NUM_THREADS))
+
+
+def get_threads() -> int:
+    """Threads that kernels use now."""
+    return numba.get_num_threads() if PARALLEL else 1
+
+
+def threading_layer() -> str:
+    """numba's name of the running thread pool, where kernels are compiled and PARALLEL."""
+    return numba.threading_layer()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
-import numba
 
 from simulator.arithmetic.kernels import accelerate, tile
 
@@ -37,7 +36,7 @@ def capabilities() -> Capabilities:
     return Capabilities(
         tile.PATH,
         llvm.get_host_cpu_name(),
-        numba.get_num_threads() if accelerate.PARALLEL else 1,
+        accelerate.get_threads(),
         _threading(),
         accelerate.COMPILED,
         None if folder is None else str(folder),
@@ -49,4 +48,5 @@ def _threading() -> str:
         return "one thread"
     if not accelerate.COMPILED:
         return "none"
-    return {"omp": "openmp", "tbb": "tbb"}.get(numba.threading_layer(), numba.threading_layer())
+    layer = accelerate.threading_layer()
+    return {"omp": "openmp"}.get(layer, layer)
