@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_integer
 from simulator.arithmetic.certificate import Certificate, certify
 from simulator.arithmetic.kernels import contract as kernels
 from simulator.arithmetic.kernels.tile import DEPTH, packed_shape
-from simulator.arithmetic.operands import largest_step, require_byte_format, right_shift
+from simulator.arithmetic.operands import largest_step, require_byte_codes, right_shift
 from simulator.arithmetic.quantizer import Quantized
 
 
@@ -83,13 +84,14 @@ def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None 
         BadInput: a granularity that cannot be lowered, codes wider than 8 bits, an empty weight, outputs that parts do
             not divide, or a group size that weight groups do not share.
     """
-    require_byte_format(weight.spec)
+    require_byte_codes(weight)
+    require_integer("parts", parts, 1)
     if weight.codes.ndim < 2 or not weight.codes.size:
         raise BadInput(
             "a weight must be (outputs, inputs, ...) and not empty", got=weight.codes.shape, fix="reshape it"
         )
     outputs, channels, *kernel = weight.codes.shape
-    if parts < 1 or outputs % parts:
+    if outputs % parts:
         raise BadInput("parts must divide the outputs", got=f"{parts} for {outputs}", fix="check groups")
     size = _group_size(weight, channels, group_size)
     groups = _layout(channels, size, int(np.prod(kernel, dtype=np.int64)))
@@ -118,7 +120,7 @@ def prepare_matrices(right: Quantized) -> PreparedWeight:
     Raises:
         BadInput: codes wider than 8 bits, an empty operand, or scales that vary along the last axis.
     """
-    require_byte_format(right.spec)
+    require_byte_codes(right)
     codes = right.codes
     if codes.ndim < 2 or not codes.size or right.scale.shape[-1] != 1:
         raise BadInput(
@@ -176,10 +178,10 @@ def _group_size(weight: Quantized, channels: int, wanted: int | None) -> int:
             got=granularity,
             fix="use PerTensor(), PerAxis((0,)), PerGroup(1, size, (0,)) or PerBlock",
         )
-    if wanted is not None and (wanted < 1 or own not in (None, wanted)):
-        raise BadInput(
-            "group_size must be positive and that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it"
-        )
+    if wanted is not None:
+        require_integer("group_size", wanted, 1)
+    if wanted is not None and own not in (None, wanted):
+        raise BadInput("group_size must be that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it")
     return min(own or wanted or channels, channels)
 
 
