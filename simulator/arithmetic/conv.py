@@ -58,7 +58,7 @@ def integer_conv(
     if plain:
         require_int64(x, w, int(x_zero), zeros, offset, w[0].size)
         values = exact_conv(x, w, geometry, x_zero, w_zero)
-        return Accumulated(values.astype(np.int64) + offset, None if count is Count.NONE else 0)
+        return Accumulated(values + offset, None if count is Count.NONE else 0)
     outputs, share = len(w), len(w) // geometry.groups
     zeros = np.broadcast_to(zeros, (outputs,))
     size = geometry.output_size(x.shape[1:-1], w.shape[2:])

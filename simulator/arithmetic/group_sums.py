@@ -97,10 +97,7 @@ def add_groups(
         require_array("bias", bias, np.float32)
         require_shape("bias", bias, (outputs,))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        parts = [
-            register.hold(part.astype(np.float32) * s)
-            for part, s in zip(sums, np.broadcast_to(scale, (groups, *scale.shape[1:])), strict=True)
-        ]
+        parts = [register.hold(part.astype(np.float32) * s) for part, s in zip(sums, scale, strict=True)]
         total = _added(parts, lambda a, b: register.hold(a + b), register.order)
         return total if bias is None else register.hold(total + bias)
 

@@ -139,6 +139,11 @@ def require_zero_points(w_zero: np.ndarray | int, outputs: int) -> np.ndarray:
 
 
 def check_bias(bias: np.ndarray | None, outputs: int) -> np.ndarray:
+    """The bias as int64 (outputs,), zeros for None.
+
+    Raises:
+        BadInput: no integers, or another number of them.
+    """
     if bias is None:
         return np.zeros(outputs, np.int64)
     offset = require_integers("bias", bias)
