@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.arguments import is_integer, require_array, require_integer, require_kind, require_shape
+from simulator.arithmetic.arguments import require_array, require_integer, require_kind, require_shape
 
 
 @runtime_checkable
@@ -116,6 +116,7 @@ class PerGroup:
             raise BadInput(
                 "group size must be a positive integer", got=repr(self.size), fix="choose a size of at least 1"
             )
+        require_kind("axis", self.axis, (int, np.integer))
         require_integer("axis", self.axis)
         _check_distinct(self.axes)
         if self.axis in self.axes:
@@ -168,7 +169,10 @@ class PerBlock:
 
     def __post_init__(self) -> None:
         require_kind("sizes", self.sizes, tuple)
-        if any(size is not None and not (is_integer(size) and size >= 1) for size in self.sizes):
+        if any(
+            size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1)
+            for size in self.sizes
+        ):
             raise BadInput(
                 "block sizes must be positive integers or None", got=repr(self.sizes), fix="choose sizes of at least 1"
             )
@@ -228,6 +232,7 @@ def _check_elements(tensor: np.ndarray) -> None:
 def _check_distinct(axes: tuple[int, ...]) -> None:
     require_kind("axes", axes, tuple)
     for axis in axes:
+        require_kind("an axis", axis, (int, np.integer))
         require_integer("an axis", axis)
     if len(set(axes)) != len(axes):
         raise BadInput("an axis must be named once", got=axes, fix="drop the repetition")

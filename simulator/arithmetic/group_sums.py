@@ -49,6 +49,7 @@ class GroupRegister:
 
     def __post_init__(self) -> None:
         require_kind("order", self.order, GroupOrder)
+        require_kind("format", self.format, FloatFormat)
         if self.format not in (FLOAT32, FLOAT16, BFLOAT16):
             raise BadInput("a register holds float32, float16 or bfloat16", got=self.format, fix="choose one of them")
 

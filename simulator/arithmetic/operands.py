@@ -183,7 +183,7 @@ def left_operand(quantized: Quantized) -> Activation:
             got=granularity,
             fix="use PerGroup(last axis, size, ...), or PerAxis over leading axes",
         )
-    if not codes.ndim or not codes.shape[-1]:
+    if not codes.ndim or not codes.size:
         raise BadInput("a left operand must be (..., depth), not empty", got=codes.shape, fix="reshape it")
     shift = left_shift(quantized.spec)
     leading = codes.shape[: max((i + 1 for i, n in enumerate(shape[:-1]) if n != 1), default=0)]

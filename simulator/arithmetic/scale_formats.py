@@ -92,6 +92,7 @@ class PowerOfTwoScale:
     rounding: Rounding = Rounding.CEIL
 
     def __post_init__(self) -> None:
+        require_kind("rounding", self.rounding, Rounding)
         if self.rounding not in POWER_ROUNDINGS:
             raise BadInput(
                 "a power-of-two scale rounds CEIL, FLOOR or HALF_EVEN", got=self.rounding, fix="use one of these"

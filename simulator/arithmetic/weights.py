@@ -85,7 +85,7 @@ def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None 
             not divide, or a group size that weight groups do not share.
     """
     require_byte_codes(weight)
-    require_integer("parts", parts, 1)
+    parts = require_integer("parts", parts, 1)
     if weight.codes.ndim < 2 or not weight.codes.size:
         raise BadInput(
             "a weight must be (outputs, inputs, ...) and not empty", got=weight.codes.shape, fix="reshape it"
@@ -179,7 +179,7 @@ def _group_size(weight: Quantized, channels: int, wanted: int | None) -> int:
             fix="use PerTensor(), PerAxis((0,)), PerGroup(1, size, (0,)) or PerBlock",
         )
     if wanted is not None:
-        require_integer("group_size", wanted, 1)
+        wanted = require_integer("group_size", wanted, 1)
     if wanted is not None and own not in (None, wanted):
         raise BadInput("group_size must be that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it")
     return min(own or wanted or channels, channels)
