@@ -108,7 +108,8 @@ def add_integer_groups(
 ) -> Accumulated:
     """``sum_g multiplier_g sum_g`` in a register: integer group scales, rescaled to real numbers once afterwards.
 
-    Of the accumulator ``bits`` and ``overflow`` matter; every addition narrows, the first product too.
+    Of the accumulator ``bits`` and ``overflow`` matter; every product narrows, and every addition, as in
+    :func:`add_groups`.
 
     Args:
         sums: integers (groups, ..., outputs).

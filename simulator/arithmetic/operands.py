@@ -104,7 +104,8 @@ class ScaledFormat:
         with np.errstate(over="ignore", under="ignore"):
             object.__setattr__(self, "scale", np.float32(float(self.scale) if abs(self.scale) < 2**128 else np.inf))
         require_scale(self.scale)
-        require_integer("zero_point", self.zero_point)
+        object.__setattr__(self, "zero_point", require_integer("zero_point", self.zero_point))
+        object.__setattr__(self, "seed", int(self.seed))
         require_zero_point(self.zero_point, self.spec.format)
         if not isinstance(self.spec.granularity, PerTensor):
             raise BadInput(

@@ -132,7 +132,8 @@ def prepare_matrices(right: Quantized) -> PreparedWeight:
     rows = (codes.astype(np.int16) + shift).astype(np.int8).reshape(-1, *codes.shape[-2:])
 
     def per_output(parameter: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.broadcast_to(parameter, (*codes.shape[:-1], 1)).reshape(1, -1))
+        full = right.spec.granularity.expand(parameter, codes.shape)
+        return np.ascontiguousarray(full[..., 0].reshape(1, -1))
 
     zero = per_output(right.zero_point) + np.int32(shift)
     return pack_matrices(rows, per_output(right.scale), zero, largest_step(right))
