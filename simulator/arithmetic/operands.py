@@ -144,7 +144,10 @@ def quantize_image(x: np.ndarray, how: ScaledFormat, geometry: Geometry | None =
     size, pads = _padded(x.shape, geometry)
     out = np.empty(size, np.uint8)
     clipped = quantize_kernels.quantize_image(
-        x.reshape(_five_axes(x.shape)), *_arguments(how, how.left_shift), pads, out.reshape(_five_axes(size))
+        np.ascontiguousarray(x).reshape(_five_axes(x.shape)),
+        *_arguments(how, how.left_shift),
+        pads,
+        out.reshape(_five_axes(size)),
     )
     return _one_scale(out, how, how.left_shift, int(clipped))
 
