@@ -15,8 +15,8 @@ import numpy as np
 from samplers.errors import BadInput
 from simulator.arithmetic import contract
 from simulator.arithmetic.arguments import require_array, require_kind
-from simulator.arithmetic.geometry import Geometry
-from simulator.arithmetic.operands import Activation, require_geometry
+from simulator.arithmetic.geometry import Geometry, require_geometry
+from simulator.arithmetic.operands import Activation
 from simulator.arithmetic.requantize import Requantized, Requantizer
 from simulator.arithmetic.weights import PreparedWeight
 

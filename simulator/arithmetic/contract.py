@@ -19,10 +19,10 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.arguments import require_array, require_kind, require_output, require_shape
-from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.geometry import Geometry, require_geometry
 from simulator.arithmetic.kernels import contract as kernels
 from simulator.arithmetic.kernels.contract import CHUNK
-from simulator.arithmetic.operands import Activation, require_geometry
+from simulator.arithmetic.operands import Activation
 from simulator.arithmetic.weights import PreparedWeight, pack_matrices
 
 SMALL = 1 << 20

@@ -11,9 +11,8 @@ from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Accumulator, Count, KOrder, Overflow
 from simulator.arithmetic.arguments import require_integer, require_kind
 from simulator.arithmetic.exact import exact_conv, require_code_array, require_codes
-from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.geometry import Geometry, require_geometry
 from simulator.arithmetic.matmul import Accumulated, check_bias, multiply_rows, require_int64, require_machine
-from simulator.arithmetic.operands import require_geometry
 from simulator.arithmetic.pair_accumulator import PairAccumulator, Pairing
 
 WINDOW_CODES = 1 << 24

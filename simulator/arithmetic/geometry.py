@@ -116,3 +116,15 @@ class Geometry:
         """What the loops over an image need: int64 rows (output size, kernel, stride, dilation) of three axes."""
         rows = self.output_size(size, kernel), kernel, self.stride, self.dilation
         return np.array([(1,) * (SPATIAL - self.axes) + row for row in rows], np.int64)
+
+
+def require_geometry(geometry: Geometry | None, rank: int) -> Geometry:
+    """``geometry``, or for None the plain one over an image of ``rank`` axes."""
+    if geometry is None:
+        if not 3 <= rank <= 5:
+            raise BadInput(
+                "an image must be (batch, 1 to 3 spatial axes, channel)", got=f"rank {rank}", fix="reshape it"
+            )
+        return Geometry.of(rank - 2)
+    require_kind("geometry", geometry, Geometry)
+    return geometry

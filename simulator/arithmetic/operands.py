@@ -14,13 +14,19 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.arguments import is_integer, require_array, require_integer, require_kind, require_shape
-from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.byte_codes import (
+    largest_step,
+    left_shift,
+    require_byte_codes,
+    require_byte_format,
+    right_shift,
+)
+from simulator.arithmetic.geometry import Geometry, require_geometry
 from simulator.arithmetic.granularity import PerTensor
 from simulator.arithmetic.kernels import quantize as quantize_kernels
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_seed, require_zero_point
 from simulator.arithmetic.rules import DIVIDE
 
-SHIFT = 128
 LARGEST_IMAGE = 1 << 40
 
 
@@ -233,58 +239,6 @@ def pad(image: Activation, geometry: Geometry) -> Activation:
     )
     out[(slice(None), *inner)] = image.bytes
     return replace(image, bytes=out)
-
-
-def left_shift(spec: QuantSpec) -> int:
-    """What is added to a code to make it an unsigned byte."""
-    return SHIFT if spec.format.signed else 0
-
-
-def right_shift(spec: QuantSpec) -> int:
-    """What is added to a code to make it a signed byte."""
-    return 0 if spec.format.signed else -SHIFT
-
-
-def largest_step(quantized: Quantized) -> int:
-    """Largest ``|code - zero_point|`` of the format under the tensor's zero points."""
-    low, high = int(quantized.zero_point.min()), int(quantized.zero_point.max())
-    return max(quantized.spec.format.qmax - low, high - quantized.spec.format.qmin)
-
-
-def require_byte_format(spec: QuantSpec) -> None:
-    """Raise BadInput for codes of more than 8 bits."""
-    if spec.format.bits > 8:
-        raise BadInput(
-            "these contractions take codes of up to 8 bits",
-            got=spec.format,
-            fix="use 8 bits or fewer, or integer_matmul",
-        )
-
-
-def require_byte_codes(quantized: Quantized) -> None:
-    """Raise BadInput unless the tensor holds codes of its format, of at most 8 bits: certificates rest on it."""
-    require_kind("quantized", quantized, Quantized)
-    require_byte_format(quantized.spec)
-    codes, format = quantized.codes, quantized.spec.format
-    whole = (format.qmin, format.qmax) == (np.iinfo(format.dtype).min, np.iinfo(format.dtype).max)
-    if not whole and codes.size and not format.qmin <= int(codes.min()) <= int(codes.max()) <= format.qmax:
-        raise BadInput(
-            f"codes of {format} must lie in [{format.qmin}, {format.qmax}]",
-            got=f"{codes.min()} to {codes.max()}",
-            fix="saturate them first, or name their format",
-        )
-
-
-def require_geometry(geometry: Geometry | None, rank: int) -> Geometry:
-    """``geometry``, or for None the plain one over an image of ``rank`` axes."""
-    if geometry is None:
-        if not 3 <= rank <= 5:
-            raise BadInput(
-                "an image must be (batch, 1 to 3 spatial axes, channel)", got=f"rank {rank}", fix="reshape it"
-            )
-        return Geometry.of(rank - 2)
-    require_kind("geometry", geometry, Geometry)
-    return geometry
 
 
 def _one_scale(codes: np.ndarray, how: ScaledFormat, shift: int, clipped: int) -> Activation:

@@ -8,10 +8,10 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.arguments import require_integer
+from simulator.arithmetic.byte_codes import largest_step, require_byte_codes, right_shift
 from simulator.arithmetic.certificate import Certificate, certify
 from simulator.arithmetic.kernels import contract as kernels
 from simulator.arithmetic.kernels.tile import DEPTH, packed_shape
-from simulator.arithmetic.operands import largest_step, require_byte_codes, right_shift
 from simulator.arithmetic.quantizer import Quantized
 
 

@@ -23,16 +23,6 @@ import sys, hashlib
 sys.path.insert(0, {HELPERS!r})
 import numpy as np
 from contraction_problems import random_batched, random_conv, random_linear
-from byte_operands import operands, quantized
-from plain_convolution import random_geometry, random_operands
-from simulator.arithmetic.accumulator import Accumulator, Overflow
-from simulator.arithmetic.codes_out import conv_codes, linear_codes
-from simulator.arithmetic.conv import integer_conv
-from simulator.arithmetic.exact import exact_conv
-from simulator.arithmetic.matmul import integer_matmul
-from simulator.arithmetic.operands import left_operand
-from simulator.arithmetic.requantize import OnnxRuntimeRequantizer
-from simulator.arithmetic.weights import prepare_weight
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize_matrices
@@ -45,25 +35,6 @@ def digest(count=6):
     for _ in range(count):
         for make in (random_conv, random_linear, random_batched):
             total.update(make(rng).engine().tobytes())
-    for axes in (1, 2, 2, 3):
-        geometry = random_geometry(rng, axes)
-        for types in (("u1", "i1"), ("i2", "u1")):
-            a, b, a_zero, b_zero = random_operands(rng, geometry, *types)
-            zeros = dict(x_zero=a_zero, w_zero=b_zero)
-            total.update(exact_conv(a, b, geometry, a_zero, b_zero).astype(np.int64).tobytes())
-            for machine in (Accumulator(13, Overflow.SATURATE), Accumulator(12, Overflow.WRAP)):
-                found = integer_conv(a[:1], b, machine, geometry, **zeros)
-                total.update(found.values.tobytes() + str(found.overflowed).encode())
-        a, b, a_zero, _ = random_operands(rng, geometry)
-        requantizer = OnnxRuntimeRequantizer(0.5, 0.01, 2.0, 3)
-        both = operands(np.moveaxis(a, -1, 1), a_zero, b, 7, geometry)
-        total.update(conv_codes(*both, requantizer, geometry).codes.tobytes())
-    rows, weight = rng.integers(0, 256, (90, 33), np.uint8), rng.integers(-128, 128, (40, 33)).astype(np.int8)
-    coded = linear_codes(left_operand(quantized(rows, 9)), prepare_weight(quantized(weight, 1)), requantizer)
-    total.update(coded.codes.tobytes() + str(coded.saturated).encode())
-    for bits in (12, 16, 20):
-        found = integer_matmul(rows[:40, :9], weight[:, :9], Accumulator(bits, Overflow.SATURATE, 2))
-        total.update(found.values.tobytes() + str(found.overflowed).encode())
     x = (rng.normal(size=(2, 9, 7, 5)) * 3).astype(np.float32)
     for rounding in Rounding:
         spec = QuantSpec(IntFormat(8), rounding=rounding)
