@@ -14,6 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_kind
 
 
 class Overflow(Enum):
@@ -78,7 +79,7 @@ class Accumulator:
         bias: when the bias enters.
 
     Raises:
-        BadInput: bits outside 2..64, or tree below 1.
+        BadInput: bits outside 2..64, tree below 1, or a choice that is no member of its enum.
     """
 
     bits: int = 32
@@ -89,10 +90,12 @@ class Accumulator:
     bias: Bias = Bias.FIRST
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.bits, int) and 2 <= self.bits <= 64):
+        if isinstance(self.bits, bool) or not (isinstance(self.bits, int) and 2 <= self.bits <= 64):
             raise BadInput("bits must be an integer from 2 to 64", got=repr(self.bits), fix="choose a width in 2..64")
-        if not (isinstance(self.tree, int) and self.tree >= 1):
+        if isinstance(self.tree, bool) or not (isinstance(self.tree, int) and self.tree >= 1):
             raise BadInput("tree must be an integer of at least 1", got=repr(self.tree), fix="1 narrows every product")
+        for name, kind in (("overflow", Overflow), ("k_order", KOrder), ("zero_point", ZeroPoint), ("bias", Bias)):
+            require_kind(name, getattr(self, name), kind)
 
     @property
     def smallest(self) -> int:

@@ -10,6 +10,7 @@ from enum import Enum
 from fractions import Fraction
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_kind
 from simulator.arithmetic.float_formats import (
     E2M1,
     E2M3,
@@ -88,7 +89,9 @@ class BlockFormat:
     scale: FloatFormat = E8M0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.size, int) and self.size >= 1):
+        require_kind("element", self.element, (FloatFormat, FixedPoint))
+        require_kind("scale", self.scale, FloatFormat)
+        if isinstance(self.size, bool) or not (isinstance(self.size, int) and self.size >= 1):
             raise BadInput("block size must be a positive integer", got=repr(self.size), fix="use at least 1")
         if self.scale != E8M0 and (self.scale, self.element) != (E4M3, E2M1):
             raise BadInput(

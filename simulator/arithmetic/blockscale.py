@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import is_integer, require_array, require_integer, require_kind, require_shape
 from simulator.arithmetic.block_formats import BlockFormat, FixedPoint, ScaleMode
 from simulator.arithmetic.float_codes import decode, encode, require_float32
 from simulator.arithmetic.float_formats import E4M3, FloatFormat, require_rounding
@@ -57,6 +58,9 @@ class BlockScaled:
         axis: the axis that is cut into blocks (not negative).
         global_scale: float32, 1 in MX.
         saturated: how many elements rounded beyond the element format's largest value.
+
+    Raises:
+        BadInput: another type, dtype or shape in a field.
     """
 
     codes: np.ndarray
@@ -65,6 +69,17 @@ class BlockScaled:
     axis: int
     global_scale: np.float32 = np.float32(1)  # noqa: RUF009 - an immutable value
     saturated: int = 0
+
+    def __post_init__(self) -> None:
+        require_kind("format", self.format, BlockFormat)
+        require_array("codes", self.codes, np.uint8)
+        require_array("scales", self.scales, np.uint8)
+        require_integer("axis", self.axis, 0, self.codes.ndim - 1)
+        if not isinstance(self.global_scale, np.float32):
+            raise BadInput("global_scale must be a float32", got=type(self.global_scale).__name__, fix="convert it")
+        require_shape(
+            "scales", self.scales, _groups(self.codes.ndim, self.axis, self.format).parameter_shape(self.codes.shape)
+        )
 
 
 def quantize(
@@ -93,6 +108,10 @@ def quantize(
     """
     require_float32(x)
     require_rounding(rounding)
+    require_kind("format", format, BlockFormat)
+    axis = require_integer("axis", axis)
+    if mode is not None:
+        require_kind("mode", mode, ScaleMode)
     if x.size == 0 or not -x.ndim <= axis < x.ndim:
         raise BadInput(
             "x must have an element, and axis must be one of its axes",
@@ -137,16 +156,12 @@ def dequantize(quantized: BlockScaled, dtype: type[np.float32] | type[np.float64
         dtype: float32, or float64 for the exact value always.
 
     Raises:
-        BadInput: another dtype, or scales that do not fit the codes.
+        BadInput: another type or dtype.
     """
-    if dtype not in (np.float32, np.float64):
+    if not isinstance(dtype, type) or dtype not in (np.float32, np.float64):
         raise BadInput("dtype must be float32 or float64", got=dtype, fix="convert the result yourself")
+    require_kind("quantized", quantized, BlockScaled)
     groups = _groups(quantized.codes.ndim, quantized.axis, quantized.format)
-    expected = groups.parameter_shape(quantized.codes.shape)
-    if quantized.scales.shape != expected:
-        raise BadInput(
-            f"scales must have shape {expected} for these codes", got=quantized.scales.shape, fix="reshape them"
-        )
     scale = decode(quantized.scales, quantized.format.scale).astype(dtype) * np.asarray(quantized.global_scale, dtype)
     element = quantized.format.element
     if isinstance(element, FixedPoint):
@@ -165,7 +180,10 @@ def _quantize_two_level(
         finite = np.max(magnitude, where=np.isfinite(magnitude), initial=0)
         g = max(finite / np.float32(2688), GLOBAL_SCALE_RANGE[0]) if finite > 0 else np.float32(1)
     else:
-        g = np.float32(global_scale)
+        if not (is_integer(global_scale) or isinstance(global_scale, float | np.floating)):
+            raise BadInput("global_scale must be one number", got=repr(global_scale)[:60], fix="give a float32")
+        with np.errstate(over="ignore", under="ignore"):
+            g = np.float32(global_scale if abs(global_scale) < 2**128 else np.inf)
         if not GLOBAL_SCALE_RANGE[0] <= g <= GLOBAL_SCALE_RANGE[1]:
             raise BadInput("global_scale must lie in 2**-118..2**117", got=global_scale, fix="rescale the data")
     groups = _groups(x.ndim, axis, format)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic import contract
-from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.arguments import require_array, require_kind
+from simulator.arithmetic.geometry import Geometry, require_geometry
 from simulator.arithmetic.operands import Activation
 from simulator.arithmetic.requantize import Requantized, Requantizer
 from simulator.arithmetic.weights import PreparedWeight
@@ -38,8 +40,8 @@ def conv_codes(
     Raises:
         BadInput: scales that vary along samples or input channels, or as :func:`contract.conv`.
     """
-    _require_one_scale(x, weight)
-    geometry = geometry or Geometry.of(max(x.bytes.ndim - 2, 1))
+    _require_one_scale(x, weight, requantizer)
+    geometry = require_geometry(geometry, x.bytes.ndim)
     size = geometry.unpadded.output_size(x.bytes.shape[1:-1], weight.kernel)
     shape = (*size, weight.outputs * weight.parts)
 
@@ -51,8 +53,8 @@ def conv_codes(
 
 def linear_codes(x: Activation, weight: PreparedWeight, requantizer: Requantizer) -> Requantized:
     """A left operand (..., inputs) times a prepared matrix; codes (..., outputs). Otherwise as :func:`conv_codes`."""
-    _require_one_scale(x, weight)
-    rows = replace(x, bytes=x.bytes.reshape(-1, x.depth))
+    _require_one_scale(x, weight, requantizer)
+    rows = replace(x, bytes=x.bytes.reshape(prod(x.bytes.shape[:-1]), x.depth))
 
     def sums(part: Activation, out: np.ndarray) -> None:
         contract.linear_sums(part, weight, out=out)
@@ -65,7 +67,7 @@ def _in_blocks(
     x: Activation, shape: tuple[int, ...], requantizer: Requantizer, sums: Callable[[Activation, np.ndarray], None]
 ) -> Requantized:
     """Fill codes (len(x), *shape) some rows of ``x.bytes`` at a time."""
-    count, each = len(x.bytes), int(np.prod(shape))
+    count, each = len(x.bytes), prod(shape)
     codes: np.ndarray = np.empty((count, *shape), requantizer.format.dtype)
     step, saturated = max(1, BLOCK // each), 0
     for first in range(0, count, step):
@@ -83,7 +85,11 @@ def _scratch(count: int) -> np.ndarray:
     return _SCRATCH.sums[:count]
 
 
-def _require_one_scale(x: Activation, weight: PreparedWeight) -> None:
+def _require_one_scale(x: Activation, weight: PreparedWeight, requantizer: Requantizer) -> None:
+    require_kind("x", x, Activation)
+    require_kind("weight", weight, PreparedWeight)
+    require_kind("requantizer", requantizer, Requantizer)
+    require_array("the bytes of a left operand", x.bytes, np.uint8)
     if x.scale.size != 1 or len(weight.groups) != 1:
         raise BadInput(
             "a requantizer needs one activation scale and no groups of input channels",

@@ -18,7 +18,8 @@ from math import prod
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.arguments import require_array, require_kind, require_output, require_shape
+from simulator.arithmetic.geometry import Geometry, require_geometry
 from simulator.arithmetic.kernels import contract as kernels
 from simulator.arithmetic.kernels import depthwise
 from simulator.arithmetic.kernels.contract import CHUNK
@@ -53,7 +54,7 @@ def conv(
             shape or dtype, or a sum that could exceed int32.
     """
     image, window, shape = _image(x, weight, geometry)
-    out = _output(out, shape, np.float32)
+    out = require_output(out, shape, np.float32)
     _contract(x, image, window, weight, weight.parts, bias, _NO_SUMS, out.reshape(-1, shape[-1]))
     return out
 
@@ -63,7 +64,7 @@ def conv_sums(
 ) -> np.ndarray:
     """The int32 sums of :func:`conv`, (groups, batch, output size..., outputs): one per group of input channels."""
     image, window, shape = _image(x, weight, geometry)
-    sums = _output(out, (len(weight.groups), *shape), np.int32)
+    sums = require_output(out, (len(weight.groups), *shape), np.int32)
     _contract(x, image, window, weight, weight.parts, None, sums.reshape(len(sums), -1, shape[-1]), _NO_OUT)
     return sums
 
@@ -73,7 +74,7 @@ def linear(
 ) -> np.ndarray:
     """A left operand (..., inputs) times a prepared matrix, float32 (..., outputs)."""
     image, window, shape = _rows(x, weight)
-    out = _output(out, shape, np.float32)
+    out = require_output(out, shape, np.float32)
     _contract(x, image, window, weight, 1, bias, _NO_SUMS, out.reshape(-1, shape[-1]))
     return out
 
@@ -81,7 +82,7 @@ def linear(
 def linear_sums(x: Activation, weight: PreparedWeight, *, out: np.ndarray | None = None) -> np.ndarray:
     """The int32 sums of :func:`linear`, (groups, ..., outputs)."""
     image, window, shape = _rows(x, weight)
-    sums = _output(out, (len(weight.groups), *shape), np.int32)
+    sums = require_output(out, (len(weight.groups), *shape), np.int32)
     _contract(x, image, window, weight, 1, None, sums.reshape(len(sums), -1, shape[-1]), _NO_OUT)
     return sums
 
@@ -101,7 +102,7 @@ def batched_matmul(
         BadInput: batches or depths that differ, or a sum that could exceed int32.
     """
     prepared, image, window, shape = _batches(left, right)
-    out = _output(out, shape, np.float32)
+    out = require_output(out, shape, np.float32)
     _contract(left, image, window, prepared, 1, None, _NO_SUMS, out.reshape(-1, shape[-1]))
     return out
 
@@ -118,7 +119,10 @@ def _image(
     x: Activation, weight: PreparedWeight, geometry: Geometry | None
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """The image on five axes, its window, and the output's shape."""
-    geometry = (geometry or Geometry.of(len(weight.kernel))).unpadded
+    _require_operands(x, weight)
+    geometry = require_geometry(geometry, x.bytes.ndim).unpadded
+    if x.bytes.ndim < 3:
+        raise BadInput("x must be an image (batch, spatial..., channel)", got=x.bytes.shape, fix="use linear")
     batch, *size, channels = x.bytes.shape
     if channels != weight.channels * weight.parts or geometry.groups != weight.parts:
         raise BadInput(
@@ -140,6 +144,7 @@ _ONE_PIXEL = np.ones((4, 3), np.int64)
 
 
 def _rows(x: Activation, weight: PreparedWeight) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    _require_operands(x, weight)
     if weight.kernel or weight.parts != 1 or x.depth != weight.channels:
         raise BadInput(
             f"x must have the matrix's {weight.channels} input channels last",
@@ -152,6 +157,10 @@ def _rows(x: Activation, weight: PreparedWeight) -> tuple[np.ndarray, np.ndarray
 def _batches(
     left: Activation, right: Activation | PreparedWeight
 ) -> tuple[PreparedWeight, np.ndarray, np.ndarray, tuple[int, ...]]:
+    require_kind("left", left, Activation)
+    require_kind("right", right, (Activation, PreparedWeight))
+    if left.bytes.ndim < 2:
+        raise BadInput("left must be (..., rows, depth)", got=left.bytes.shape, fix="reshape it")
     if left.bytes.dtype != np.uint8 or (isinstance(right, Activation) and right.bytes.dtype != np.int8):
         raise BadInput(
             "left must hold unsigned and right signed bytes",
@@ -160,7 +169,13 @@ def _batches(
         )
     *leading, _, depth = left.bytes.shape
     if isinstance(right, Activation):
-        *others, columns, inner = right.bytes.shape
+        *others, columns, inner = (0, 0, *right.bytes.shape)[-max(right.bytes.ndim, 2) :]
+        if right.scale.size != 1 or not right.bytes.size:
+            raise BadInput(
+                "an activation on the right must not be empty, and have one scale",
+                got=f"{right.bytes.shape} with scales {right.scale.shape}",
+                fix="use prepare_matrices",
+            )
         if others != leading or inner != depth:
             raise BadInput(
                 "left and right must agree in batch and depth",
@@ -170,7 +185,7 @@ def _batches(
         rows = right.bytes.reshape(-1, columns, depth)
         zero, scale = (np.repeat(values, len(rows) * columns, axis=1) for values in (right.zero, right.scale))
         right = pack_matrices(rows, scale, zero, right.largest)
-    elif right.parts != prod(leading) or right.channels != depth:
+    elif right.kernel or right.parts != prod(leading) or right.channels != depth:
         raise BadInput(
             f"left must have {right.parts} batches of depth {right.channels}", got=left.bytes.shape, fix="reshape it"
         )
@@ -237,20 +252,12 @@ def _cells(rows: int, batches: int, channel_groups: int, channels: int, blocks: 
 def _bias(bias: np.ndarray | None, outputs: int) -> np.ndarray:
     if bias is None:
         return np.zeros(outputs, np.float32)
-    if bias.shape != (outputs,) or bias.dtype != np.float32:
-        raise BadInput(
-            f"bias must be float32 of shape ({outputs},)", got=f"{bias.dtype} {bias.shape}", fix="one value per output"
-        )
+    require_array("bias", bias, np.float32)
+    require_shape("bias", bias, (outputs,))
     return np.ascontiguousarray(bias)
 
 
-def _output(out: np.ndarray | None, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    if out is None:
-        return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
-        raise BadInput(
-            f"out must be a C-contiguous {np.dtype(dtype)} array of shape {shape}",
-            got=f"{out.dtype} {out.shape}",
-            fix="allocate it so",
-        )
-    return out
+def _require_operands(x: Activation, weight: PreparedWeight) -> None:
+    require_kind("x", x, Activation)
+    require_kind("weight", weight, PreparedWeight)
+    require_array("the bytes of a left operand", x.bytes, np.uint8)

@@ -9,9 +9,10 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Accumulator, Count, KOrder, Overflow
-from simulator.arithmetic.exact import exact_conv, require_codes
-from simulator.arithmetic.geometry import Geometry
-from simulator.arithmetic.matmul import Accumulated, multiply_rows
+from simulator.arithmetic.arguments import require_integer, require_kind
+from simulator.arithmetic.exact import exact_conv, require_code_array, require_codes
+from simulator.arithmetic.geometry import Geometry, require_geometry
+from simulator.arithmetic.matmul import Accumulated, check_bias, multiply_rows, require_int64, require_machine
 from simulator.arithmetic.pair_accumulator import PairAccumulator, Pairing
 
 WINDOW_CODES = 1 << 24
@@ -47,13 +48,16 @@ def integer_conv(
     Raises:
         BadInput: wrong dtypes or shapes, operands that do not fit the geometry, or a sum that could exceed int64.
     """
-    geometry = geometry or Geometry.of(max(x.ndim - 2, 1))
+    require_machine(accumulator, count)
     zeros = require_codes(x, w, x_zero, w_zero, outputs_axis=0)
-    _require_fit(x, w, geometry, bias)
+    geometry = require_geometry(geometry, x.ndim)
+    _require_fit(x, w, geometry)
+    offset = check_bias(bias, len(w))
     plain = isinstance(accumulator, Accumulator) and accumulator.overflow is Overflow.EXACT
     if plain:
+        require_int64(x, w, int(x_zero), zeros, offset, w[0].size)
         values = exact_conv(x, w, geometry, x_zero, w_zero)
-        return Accumulated(values if bias is None else values + bias, None if count is Count.NONE else 0)
+        return Accumulated(values + offset, None if count is Count.NONE else 0)
     outputs, share = len(w), len(w) // geometry.groups
     zeros = np.broadcast_to(zeros, (outputs,))
     size = geometry.output_size(x.shape[1:-1], w.shape[2:])
@@ -65,7 +69,7 @@ def integer_conv(
         for rows, window in _windows(x, w.shape[1:], geometry, group, x_zero):
             found = multiply_rows(
                 _in_order(window, accumulator, leading=geometry.axes + 1), weight, accumulator, x_zero, zeros[part],
-                None if bias is None else bias[part], count, w[0].size,
+                offset[part], count, w[0].size,
             )  # fmt: skip
             out[rows, part], overflowed = found.values, overflowed + (found.overflowed or 0)
     return Accumulated(out.reshape(len(x), *size, outputs), None if count is Count.NONE else overflowed)
@@ -106,8 +110,14 @@ def integer_conv_transpose(
     Raises:
         BadInput: as :func:`integer_conv`; an output of no element, or an output padding out of range.
     """
-    geometry = geometry or Geometry.of(max(x.ndim - 2, 1))
-    extra = (output_padding,) * geometry.axes if isinstance(output_padding, int) else tuple(output_padding)
+    for name, codes in (("x", x), ("w", w)):
+        require_code_array(name, codes)
+    geometry = require_geometry(geometry, x.ndim)
+    require_integer("x_zero", x_zero, np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    require_kind("output_padding", output_padding, (int, tuple))
+    extra = (output_padding,) * geometry.axes if isinstance(output_padding, int) else output_padding
+    for n in extra:
+        require_integer("output_padding", n)
     if w.ndim < 3 or len(extra) != geometry.axes or len(w) % geometry.groups or x.ndim != geometry.axes + 2:
         raise BadInput(
             "x must be (batch, spatial..., channel) and w (channels, outputs per group, spatial...)",
@@ -136,17 +146,13 @@ def integer_conv_transpose(
     return integer_conv(image, kernel, accumulator, plain, x_zero=x_zero, w_zero=w_zero, bias=bias, count=count)
 
 
-def _require_fit(x: np.ndarray, w: np.ndarray, geometry: Geometry, bias: np.ndarray | None) -> None:
+def _require_fit(x: np.ndarray, w: np.ndarray, geometry: Geometry) -> None:
     groups = geometry.groups
     if x.ndim != geometry.axes + 2 or w.ndim != x.ndim or x.shape[-1] != w.shape[1] * groups or len(w) % groups:
         raise BadInput(
             f"x must be (batch, {geometry.axes} spatial axes, channel) and w (outputs, channels per group, spatial...)",
             got=f"{x.shape}, {w.shape}, groups={groups}",
             fix="permute the operands, or check groups",
-        )
-    if bias is not None and (bias.dtype.kind not in "iu" or bias.shape != (len(w),)):
-        raise BadInput(
-            f"bias must be integers of shape ({len(w)},)", got=f"{bias.dtype} {bias.shape}", fix="quantize it first"
         )
 
 

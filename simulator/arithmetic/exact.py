@@ -16,6 +16,7 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic import contract
+from simulator.arithmetic.arguments import require_array, require_integer, require_kind
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.granularity import PerAxis
@@ -92,6 +93,7 @@ def exact_conv(
         BadInput: wrong dtypes or shapes, an empty contraction, or a zero point that is no code of its type.
     """
     zeros = require_codes(x, w, x_zero, w_zero, outputs_axis=0)
+    require_kind("geometry", geometry, Geometry)
     taps = prod(w.shape[2:])
     if taps > _safe_depth():
         raise BadInput("a kernel must have at most 33024 taps", got=taps, fix="split it")
@@ -118,10 +120,12 @@ def require_codes(
             point that is no code of its operand's type, or another number of them than outputs.
     """
     for name, codes, least in (("x", x, 1), ("w", w, 2)):
-        integers = isinstance(codes, np.ndarray) and codes.dtype.kind in "iu" and codes.dtype.itemsize <= 2
-        if not integers or codes.ndim < least:
-            got = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else type(codes).__name__
-            raise BadInput(f"{name} must be an array of codes of at most 16 bits", got=got, fix="quantize it first")
+        require_code_array(name, codes)
+        if codes.ndim < least:
+            raise BadInput(f"{name} must have at least {least} axes", got=codes.shape, fix="reshape it")
+    if not isinstance(w_zero, np.ndarray):
+        require_integer("w_zero", w_zero)
+    require_integer("x_zero", x_zero)
     zeros = np.asarray(w_zero)
     outputs = w.shape[outputs_axis]
     if not w.size or not x.shape[-1] or zeros.dtype.kind not in "iu" or zeros.shape not in ((), (outputs,)):
@@ -142,6 +146,13 @@ def limits(dtype: np.dtype) -> tuple[int, int]:
     """Smallest and largest integer of a type."""
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
+
+
+def require_code_array(name: str, codes: np.ndarray) -> None:
+    """Raise BadInput unless ``codes`` is an array of codes of at most 16 bits."""
+    require_array(f"{name}, codes,", codes)
+    if codes.dtype.kind not in "iu" or codes.dtype.itemsize > 2:
+        raise BadInput(f"{name} must be an array of codes of at most 16 bits", got=codes.dtype, fix="quantize it first")
 
 
 def _safe_depth() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_array, require_kind
 from simulator.arithmetic.float_formats import FloatFormat, require_rounding
 from simulator.arithmetic.kernels import blockscale as kernels
 from simulator.arithmetic.rounding import Rounding
@@ -49,6 +50,7 @@ def decode(codes: np.ndarray, format: FloatFormat) -> np.ndarray:
         BadInput: wrong dtype or format, or a code wider than the format.
     """
     _require_narrow(format)
+    require_array("codes", codes)
     if codes.dtype != format.dtype:
         raise BadInput(f"codes of {format} must be {format.dtype}", got=codes.dtype, fix="view or convert them")
     if codes.size and int(codes.max()) >> format.bits:
@@ -70,10 +72,10 @@ def decode(codes: np.ndarray, format: FloatFormat) -> np.ndarray:
 
 def require_float32(x: np.ndarray) -> None:
     """Raise BadInput unless ``x`` is float32."""
-    if x.dtype != np.float32:
-        raise BadInput("x must be float32", got=x.dtype, fix="convert it first, so that the rounding is yours")
+    require_array("x", x, np.float32)
 
 
 def _require_narrow(format: FloatFormat) -> None:
+    require_kind("format", format, FloatFormat)
     if format.bits > 16:
         raise BadInput("arrays hold formats of at most 16 bits", got=format, fix="use numpy's own float32")

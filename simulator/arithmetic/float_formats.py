@@ -28,6 +28,7 @@ from fractions import Fraction
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_kind
 from simulator.arithmetic.kernels import blockscale as kernels
 from simulator.arithmetic.rounding import Rounding, round_exact
 
@@ -246,6 +247,7 @@ def floor_log2(magnitude: Fraction) -> int:
 
 def require_rounding(rounding: Rounding) -> None:
     """Raise BadInput unless ties go to even or away from zero."""
+    require_kind("rounding", rounding, Rounding)
     if rounding not in ROUNDINGS:
         raise BadInput(
             "float formats round half to even or half away from zero", got=rounding, fix="use one of these two"

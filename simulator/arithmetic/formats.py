@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_kind
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class IntFormat:
     narrow: bool = False
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.bits, int) and 1 <= self.bits <= 16):
+        if isinstance(self.bits, bool) or not (isinstance(self.bits, int) and 1 <= self.bits <= 16):
             raise BadInput("bits must be an integer from 1 to 16", got=repr(self.bits), fix="choose a width in 1..16")
+        require_kind("signed", self.signed, bool)
+        require_kind("narrow", self.narrow, bool)
         if self.narrow and (not self.signed or self.bits == 1):
             raise BadInput(
                 "a narrow range needs a signed format of at least 2 bits",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import INT32_MAX, require_integer, require_kind
 
 SPATIAL = 3
 """Spatial axes of the general case: a 1-D or 2-D convolution has length 1 along the first ones."""
@@ -32,6 +33,8 @@ class Geometry:
     groups: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("stride", "padding", "dilation"):
+            require_kind(name, getattr(self, name), tuple)
         axes = len(self.stride)
         pairs = all(isinstance(pair, tuple) and len(pair) == 2 for pair in self.padding)
         if not (1 <= axes <= SPATIAL and axes == len(self.padding) == len(self.dilation) and pairs):
@@ -46,8 +49,10 @@ class Geometry:
             ("dilation", self.dilation, 1),
             ("groups", (self.groups,), 1),
         ):
-            if any(isinstance(n, bool) or not isinstance(n, int) or n < least for n in numbers):
-                raise BadInput(f"{name} must be integers of at least {least}", got=numbers, fix="correct them")
+            if any(isinstance(n, bool) or not isinstance(n, int) or not least <= n <= INT32_MAX for n in numbers):
+                raise BadInput(
+                    f"{name} must be integers of at least {least} that fit int32", got=numbers, fix="correct them"
+                )
 
     @classmethod
     def of(
@@ -64,11 +69,14 @@ class Geometry:
         >>> Geometry.of(2, padding=1) == Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
         True
         """
-        pads = (padding,) * axes if isinstance(padding, int) else tuple(padding)
+        require_integer("axes", axes, 1, SPATIAL)
+        for name, value in (("stride", stride), ("padding", padding), ("dilation", dilation)):
+            require_kind(name, value, (int, tuple))
+        pads = (padding,) * axes if isinstance(padding, int) else padding
         return cls(
-            (stride,) * axes if isinstance(stride, int) else tuple(stride),
+            (stride,) * axes if isinstance(stride, int) else stride,
             tuple((pad, pad) if isinstance(pad, int) else pad for pad in pads),
-            (dilation,) * axes if isinstance(dilation, int) else tuple(dilation),
+            (dilation,) * axes if isinstance(dilation, int) else dilation,
             groups,
         )
 
@@ -108,3 +116,15 @@ class Geometry:
         """What the loops over an image need: int64 rows (output size, kernel, stride, dilation) of three axes."""
         rows = self.output_size(size, kernel), kernel, self.stride, self.dilation
         return np.array([(1,) * (SPATIAL - self.axes) + row for row in rows], np.int64)
+
+
+def require_geometry(geometry: Geometry | None, rank: int) -> Geometry:
+    """``geometry``, or for None the plain one over an image of ``rank`` axes."""
+    if geometry is None:
+        if not 3 <= rank <= 5:
+            raise BadInput(
+                "an image must be (batch, 1 to 3 spatial axes, channel)", got=f"rank {rank}", fix="reshape it"
+            )
+        return Geometry.of(rank - 2)
+    require_kind("geometry", geometry, Geometry)
+    return geometry

@@ -15,6 +15,7 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Accumulator, Overflow
+from simulator.arithmetic.arguments import require_array, require_integers, require_kind, require_shape
 from simulator.arithmetic.float_codes import decode, encode
 from simulator.arithmetic.float_formats import BFLOAT16, FLOAT16, FLOAT32, FloatFormat
 from simulator.arithmetic.matmul import Accumulated
@@ -47,6 +48,8 @@ class GroupRegister:
     order: GroupOrder = GroupOrder.ASCENDING
 
     def __post_init__(self) -> None:
+        require_kind("order", self.order, GroupOrder)
+        require_kind("format", self.format, FloatFormat)
         if self.format not in (FLOAT32, FLOAT16, BFLOAT16):
             raise BadInput("a register holds float32, float16 or bfloat16", got=self.format, fix="choose one of them")
 
@@ -78,18 +81,22 @@ def add_groups(
     Raises:
         BadInput: dtypes or shapes that do not fit.
     """
-    groups, outputs = _check(sums, scale, np.float32)
+    require_kind("register", register, GroupRegister)
+    sums = _check(sums, scale)
+    require_array("scale", scale, np.float32)
+    groups, outputs = scale.shape
     scale = scale.reshape(groups, *(1,) * (sums.ndim - 2), outputs)
     if left_scale is not None:
-        if left_scale.dtype != np.float32 or np.broadcast_shapes(left_scale.shape, sums.shape) != sums.shape:
-            raise BadInput(
-                f"left_scale must be float32 and broadcast to {sums.shape}", got=left_scale.shape, fix="reshape it"
-            )
-        scale = left_scale * scale
-    if bias is not None and (bias.dtype != np.float32 or bias.shape != (outputs,)):
-        raise BadInput(
-            f"bias must be float32 of shape ({outputs},)", got=f"{bias.dtype} {bias.shape}", fix="reshape it"
-        )
+        require_array("left_scale", left_scale, np.float32)
+        expected = (*sums.shape[:-1], 1)
+        pairs = zip(left_scale.shape, expected, strict=False)
+        if left_scale.ndim != len(expected) or any(n not in (1, m) for n, m in pairs):
+            raise BadInput(f"left_scale must broadcast to {expected}", got=left_scale.shape, fix="reshape it")
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            scale = left_scale * scale
+    if bias is not None:
+        require_array("bias", bias, np.float32)
+        require_shape("bias", bias, (outputs,))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         parts = [register.hold(part.astype(np.float32) * s) for part, s in zip(sums, scale, strict=True)]
         total = _added(parts, lambda a, b: register.hold(a + b), register.order)
@@ -101,7 +108,8 @@ def add_integer_groups(
 ) -> Accumulated:
     """``sum_g multiplier_g sum_g`` in a register: integer group scales, rescaled to real numbers once afterwards.
 
-    Of the accumulator ``bits`` and ``overflow`` matter; every addition narrows, the first product too.
+    Of the accumulator ``bits`` and ``overflow`` matter; every product narrows, and every addition, as in
+    :func:`add_groups`.
 
     Args:
         sums: integers (groups, ..., outputs).
@@ -115,11 +123,15 @@ def add_integer_groups(
     Raises:
         BadInput: dtypes or shapes that do not fit, or a sum that could exceed int64.
     """
-    groups, outputs = _check(sums, multiplier, np.integer)
-    largest = int(np.abs(sums.astype(object)).max(initial=0)) * int(np.abs(multiplier.astype(object)).max(initial=0))
+    require_kind("accumulator", accumulator, Accumulator)
+    require_kind("order", order, GroupOrder)
+    sums = _check(sums, multiplier)
+    multiplier = require_integers("multiplier", multiplier)
+    groups, outputs = multiplier.shape
+    largest = _magnitude(sums) * _magnitude(multiplier)
     if largest * groups >= 2**62:
         raise BadInput("a sum must provably fit int64", got=f"up to {largest * groups}", fix="use smaller multipliers")
-    products = sums.astype(np.int64) * multiplier.astype(np.int64).reshape(groups, *(1,) * (sums.ndim - 2), outputs)
+    products = sums * multiplier.reshape(groups, *(1,) * (sums.ndim - 2), outputs)
     lost = np.zeros(products.shape[1:], bool)
 
     def narrow(values: np.ndarray) -> np.ndarray:
@@ -153,14 +165,15 @@ def _added(
     return parts[0]
 
 
-def _check(sums: np.ndarray, factors: np.ndarray, kind: type) -> tuple[int, int]:
-    if sums.ndim < 2 or sums.dtype.kind not in "iu" or not len(sums):
+def _check(sums: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """The sums as int64, if there is one factor for each of their groups and outputs."""
+    sums = require_integers("sums", sums)
+    if sums.ndim < 2 or not len(sums):
         raise BadInput("sums must be integers (groups, ..., outputs)", got=f"{sums.dtype} {sums.shape}", fix="reshape")
-    expected = len(sums), sums.shape[-1]
-    if factors.shape != expected or not np.issubdtype(factors.dtype, kind):
-        raise BadInput(
-            f"one {kind.__name__} per group and output, {expected}, is needed",
-            got=f"{factors.dtype} {factors.shape}",
-            fix="reshape it",
-        )
-    return expected
+    require_array("factors of the groups", factors)
+    require_shape("factors of the groups", factors, (len(sums), sums.shape[-1]))
+    return sums
+
+
+def _magnitude(values: np.ndarray) -> int:
+    return int(np.abs(values).max(initial=0))

@@ -9,6 +9,8 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Accumulator, Count, ZeroPoint
+from simulator.arithmetic.arguments import require_integer, require_integers, require_kind, require_shape
+from simulator.arithmetic.exact import require_code_array
 from simulator.arithmetic.pair_accumulator import PairAccumulator, pair_sums, require_pairs
 from simulator.arithmetic.register import register_sums
 
@@ -53,7 +55,9 @@ def integer_matmul(
     Raises:
         BadInput: wrong dtypes or shapes, or a sum that could exceed int64.
     """
+    require_machine(accumulator, count)
     _check_operands(x, w)
+    x_zero, w_zero = require_integer("x_zero", x_zero), require_zero_points(w_zero, w.shape[-2])
     leading = np.broadcast_shapes(x.shape[:-2], w.shape[:-2])
     if w.ndim == 2:
         rows = x.reshape(prod(x.shape[:-1]), x.shape[-1])
@@ -76,8 +80,8 @@ def multiply_rows(
 ) -> Accumulated:  # fmt: skip
     """:func:`integer_matmul` of operands (rows, k) and (outputs, k) with ``depth`` products, zeros beyond them."""
     zeros = np.broadcast_to(np.asarray(w_zero, np.int64), (len(w),))
-    offset = _check_bias(bias, len(w))
-    _require_int64(x, w, x_zero, zeros, offset)
+    offset = check_bias(bias, len(w))
+    require_int64(x, w, x_zero, zeros, offset, x.shape[1])
     if isinstance(accumulator, PairAccumulator):
         require_pairs(x, w)
         values, lost = pair_sums(x, w, count)
@@ -105,9 +109,7 @@ def _subtract_zero_points(
 
 def _check_operands(x: np.ndarray, w: np.ndarray) -> None:
     for name, codes in (("x", x), ("w", w)):
-        if not isinstance(codes, np.ndarray) or codes.dtype.kind not in "iu" or codes.dtype.itemsize > 2:
-            got = codes.dtype if isinstance(codes, np.ndarray) else type(codes).__name__
-            raise BadInput(f"{name} must be an array of codes of at most 16 bits", got=got, fix="quantize it first")
+        require_code_array(name, codes)
     pairs = zip(x.shape[-3::-1], w.shape[-3::-1], strict=False)
     if min(x.ndim, w.ndim) < 2 or x.shape[-1] != w.shape[-1] or any(m != n and 1 not in (m, n) for m, n in pairs):
         raise BadInput(
@@ -117,24 +119,47 @@ def _check_operands(x: np.ndarray, w: np.ndarray) -> None:
         )
 
 
-def _check_bias(bias: np.ndarray | None, outputs: int) -> np.ndarray:
+def require_machine(accumulator: Accumulator | PairAccumulator, count: Count) -> None:
+    """Raise BadInput for another type than an accumulator and what to count."""
+    require_kind("accumulator", accumulator, (Accumulator, PairAccumulator))
+    require_kind("count", count, Count)
+
+
+def require_zero_points(w_zero: np.ndarray | int, outputs: int) -> np.ndarray:
+    """One zero point per output as int64, () if they are all one.
+
+    Raises:
+        BadInput: no integers, or another number of them.
+    """
+    if not isinstance(w_zero, np.ndarray):
+        return np.asarray(require_integer("w_zero", w_zero), np.int64)
+    zeros = require_integers("w_zero", w_zero)
+    if zeros.ndim:
+        require_shape("w_zero", zeros, (outputs,))
+    return zeros
+
+
+def check_bias(bias: np.ndarray | None, outputs: int) -> np.ndarray:
+    """The bias as int64 (outputs,), zeros for None.
+
+    Raises:
+        BadInput: no integers, or another number of them.
+    """
     if bias is None:
         return np.zeros(outputs, np.int64)
-    if bias.dtype.kind not in "iu" or bias.shape != (outputs,):
-        raise BadInput(
-            f"bias must be integers of shape ({outputs},)", got=f"{bias.dtype} {bias.shape}", fix="quantize it first"
-        )
-    return bias.astype(np.int64)
+    offset = require_integers("bias", bias)
+    require_shape("bias", offset, (outputs,))
+    return offset
 
 
-def _require_int64(x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray, bias: np.ndarray) -> None:
+def require_int64(x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray, bias: np.ndarray, depth: int) -> None:
     """Every partial sum of either form fits int64: from the dtypes' ranges, not from the data."""
 
     def largest(codes: np.ndarray, zero: int) -> int:
         info = np.iinfo(codes.dtype)
         return max(abs(int(info.max)), abs(int(info.min))) + abs(int(zero))
 
-    zero = max((abs(int(z)) for z in w_zero), default=0)
-    bound = x.shape[1] * largest(x, x_zero) * largest(w, zero) + max((abs(int(b)) for b in bias), default=0)
+    zero = max((abs(int(z)) for z in w_zero.reshape(-1)), default=0)
+    bound = depth * largest(x, x_zero) * largest(w, zero) + max((abs(int(b)) for b in bias), default=0)
     if bound >= 2**62:
         raise BadInput("a sum must provably fit int64", got=f"up to {bound}", fix="split the contraction")

@@ -8,47 +8,27 @@ does not change, so no result does.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
 from samplers.errors import BadInput
-from simulator.arithmetic.geometry import Geometry
+from simulator.arithmetic.activation import Activation
+from simulator.arithmetic.arguments import is_integer, require_array, require_integer, require_kind
+from simulator.arithmetic.byte_codes import (
+    largest_step,
+    left_shift,
+    require_byte_codes,
+    require_byte_format,
+    right_shift,
+)
+from simulator.arithmetic.geometry import Geometry, require_geometry
 from simulator.arithmetic.granularity import PerTensor
 from simulator.arithmetic.kernels import quantize as quantize_kernels
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, require_scale, require_seed, require_zero_point
 from simulator.arithmetic.rules import DIVIDE
 
-SHIFT = 128
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A left operand: codes as unsigned bytes, contracted over the last axis.
-
-    ``real = (bytes - zero) * scale``. Scales may vary along leading axes (per sample, per head, per token) and over
-    groups of the last axis.
-
-    Attributes:
-        bytes: uint8, C-contiguous, (..., depth) or an image (batch, spatial..., channel), its padding included.
-        zero: int32 (groups, parameters), shifted with the codes. With P parameters, parameter p serves the p-th of P
-            equal parts of the leading axes in C order.
-        scale: float32 (groups, parameters).
-        largest: largest ``|code - zero_point|`` of the format (not of the data).
-        clipped: elements that fell outside the code range.
-        group_size: elements of the last axis that share a scale; the last group may be shorter.
-    """
-
-    bytes: np.ndarray
-    zero: np.ndarray
-    scale: np.ndarray
-    largest: int
-    clipped: int = 0
-    group_size: int | None = None
-
-    @property
-    def depth(self) -> int:
-        """Length of the last axis."""
-        return self.bytes.shape[-1]
+LARGEST_IMAGE = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -69,14 +49,20 @@ class ScaledFormat:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_kind("spec", self.spec, QuantSpec)
         require_byte_format(self.spec)
         require_seed(self.seed)
         if self.spec.rule != DIVIDE:
             raise BadInput(
                 "operands are quantized by the rule divide", got=self.spec.rule, fix="quantize the tensor yourself"
             )
-        object.__setattr__(self, "scale", np.float32(self.scale))
+        if not (is_integer(self.scale) or isinstance(self.scale, float | np.floating)):
+            raise BadInput("scale must be one number", got=repr(self.scale)[:60], fix="give a float32")
+        with np.errstate(over="ignore", under="ignore"):
+            object.__setattr__(self, "scale", np.float32(float(self.scale) if abs(self.scale) < 2**128 else np.inf))
         require_scale(self.scale)
+        object.__setattr__(self, "zero_point", require_integer("zero_point", self.zero_point))
+        object.__setattr__(self, "seed", int(self.seed))
         require_zero_point(self.zero_point, self.spec.format)
         if not isinstance(self.spec.granularity, PerTensor):
             raise BadInput(
@@ -109,24 +95,35 @@ def quantize_image(x: np.ndarray, how: ScaledFormat, geometry: Geometry | None =
     Raises:
         BadInput: another dtype, or another number of spatial axes than the geometry has.
     """
-    _require_float32(x)
-    geometry = geometry or Geometry.of(x.ndim - 2)
+    require_array("x", x, np.float32)
+    require_kind("how", how, ScaledFormat)
+    geometry = require_geometry(geometry, x.ndim)
     size, pads = _padded(x.shape, geometry)
     out = np.empty(size, np.uint8)
     clipped = quantize_kernels.quantize_image(
-        x.reshape(_five_axes(x.shape)), *_arguments(how, how.left_shift), pads, out.reshape(_five_axes(size))
+        np.ascontiguousarray(x).reshape(_five_axes(x.shape)),
+        *_arguments(how, how.left_shift),
+        pads,
+        out.reshape(_five_axes(size)),
     )
     return _one_scale(out, how, how.left_shift, int(clipped))
 
 
 def quantize_matrices(x: np.ndarray, how: ScaledFormat, *, side: str) -> Activation:
-    """Quantize float32 (..., rows, depth) into an operand of a matmul (``side`` left or right)."""
-    _require_float32(x)
-    if side not in ("left", "right"):
+    """Quantize float32 (..., rows, depth) into an operand of a matmul (``side`` left or right).
+
+    Raises:
+        BadInput: another dtype, no axis, or another side.
+    """
+    require_array("x", x, np.float32)
+    require_kind("how", how, ScaledFormat)
+    if not x.ndim:
+        raise BadInput("x must be (..., rows, depth)", got=x.shape, fix="reshape it")
+    if not isinstance(side, str) or side not in ("left", "right"):
         raise BadInput("side must be left or right", got=repr(side), fix="name the operand's side of the product")
     shift = how.left_shift if side == "left" else how.right_shift
     out = np.empty(x.shape, np.uint8)
-    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    rows = np.ascontiguousarray(x).reshape(prod(x.shape[:-1]), x.shape[-1])
     clipped = quantize_kernels.quantize_rows(rows, *_arguments(how, shift), out.reshape(rows.shape))
     return _one_scale(out if side == "left" else out.view(np.int8), how, shift, int(clipped))
 
@@ -135,9 +132,10 @@ def left_operand(quantized: Quantized) -> Activation:
     """A quantized tensor (..., depth), or image (batch, spatial..., channel), as a left operand.
 
     Raises:
-        BadInput: codes wider than 8 bits, or scales that vary along the last axis other than by groups.
+        BadInput: codes wider than 8 bits or outside their format, no depth, or scales that vary along the last axis
+            other than by groups.
     """
-    require_byte_format(quantized.spec)
+    require_byte_codes(quantized)
     granularity, shape, codes = quantized.spec.granularity, quantized.scale.shape, quantized.codes
     group_size = granularity.group_size(codes.ndim - 1) if shape[-1] != 1 else None
     if shape[-1] != 1 and group_size is None:
@@ -146,6 +144,8 @@ def left_operand(quantized: Quantized) -> Activation:
             got=granularity,
             fix="use PerGroup(last axis, size, ...), or PerAxis over leading axes",
         )
+    if not codes.ndim or not codes.size:
+        raise BadInput("a left operand must be (..., depth), not empty", got=codes.shape, fix="reshape it")
     shift = left_shift(quantized.spec)
     leading = codes.shape[: max((i + 1 for i, n in enumerate(shape[:-1]) if n != 1), default=0)]
 
@@ -170,6 +170,9 @@ def pad(image: Activation, geometry: Geometry) -> Activation:
     Raises:
         BadInput: another number of spatial axes, or zero points that vary along channels.
     """
+    require_kind("image", image, Activation)
+    require_array("an image's bytes", image.bytes, np.uint8)
+    require_kind("geometry", geometry, Geometry)
     batch, (size, pads) = image.bytes.shape[0], _padded(image.bytes.shape, geometry)
     if image.zero.shape[0] != 1 or image.zero.shape[1] not in (1, batch):
         raise BadInput(
@@ -189,32 +192,6 @@ def pad(image: Activation, geometry: Geometry) -> Activation:
     return replace(image, bytes=out)
 
 
-def left_shift(spec: QuantSpec) -> int:
-    """What is added to a code to make it an unsigned byte."""
-    return SHIFT if spec.format.signed else 0
-
-
-def right_shift(spec: QuantSpec) -> int:
-    """What is added to a code to make it a signed byte."""
-    return 0 if spec.format.signed else -SHIFT
-
-
-def largest_step(quantized: Quantized) -> int:
-    """Largest ``|code - zero_point|`` of the format under the tensor's zero points."""
-    low, high = int(quantized.zero_point.min()), int(quantized.zero_point.max())
-    return max(quantized.spec.format.qmax - low, high - quantized.spec.format.qmin)
-
-
-def require_byte_format(spec: QuantSpec) -> None:
-    """Raise BadInput for codes of more than 8 bits."""
-    if spec.format.bits > 8:
-        raise BadInput(
-            "these contractions take codes of up to 8 bits",
-            got=spec.format,
-            fix="use 8 bits or fewer, or integer_matmul",
-        )
-
-
 def _one_scale(codes: np.ndarray, how: ScaledFormat, shift: int, clipped: int) -> Activation:
     zero, scale = np.full((1, 1), how.zero_point + shift, np.int32), np.full((1, 1), how.scale, np.float32)
     return Activation(codes, zero, scale, how.largest, clipped)
@@ -227,6 +204,8 @@ def _padded(shape: tuple[int, ...], geometry: Geometry) -> tuple[tuple[int, ...]
             f"an image must have a batch, {geometry.axes} spatial and a channel axis", got=shape, fix="reshape it"
         )
     spatial = tuple(n + before + after for n, (before, after) in zip(shape[1:-1], geometry.padding, strict=True))
+    if prod(spatial) * shape[0] * shape[-1] >= LARGEST_IMAGE:
+        raise BadInput("a padded image must have fewer than 2**40 elements", got=spatial, fix="pad less")
     pads = np.array([(0, 0)] * (3 - geometry.axes) + list(geometry.padding), np.int64)
     return (shape[0], *spatial, shape[-1]), pads
 
@@ -239,8 +218,3 @@ def _five_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _arguments(how: ScaledFormat, shift: int) -> tuple:
     format = how.spec.format
     return how.scale, how.zero_point, format.qmin, format.qmax, shift, how.spec.rounding.value, np.uint64(how.seed)
-
-
-def _require_float32(x: np.ndarray) -> None:
-    if x.dtype != np.float32:
-        raise BadInput("x must be float32", got=x.dtype, fix="convert it first, so that the rounding is yours")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import is_integer, require_array, require_kind
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.packed_layouts import PackedLayout
 
@@ -35,8 +36,10 @@ def pack(codes: np.ndarray, layout: PackedLayout, fmt: IntFormat) -> np.ndarray:
         BadInput: a format that the layout does not define, another dtype, a code outside the format's range, a rank or
             length that does not fit.
     """
+    require_kind("layout", layout, PackedLayout)
+    require_kind("fmt", fmt, IntFormat)
     layout.check_format(fmt)
-    codes = np.asarray(codes)
+    require_array("codes", codes)
     if codes.dtype != fmt.dtype:
         raise BadInput(f"codes of {fmt} must be {fmt.dtype}", got=codes.dtype, fix=f"pass codes.astype({fmt.dtype})")
     plan = _plan(codes.shape, layout, fmt)
@@ -76,12 +79,14 @@ def unpack(packed: np.ndarray, layout: PackedLayout, shape: tuple[int, ...], fmt
         BadInput: a format that the layout does not define, another dtype, a stored shape that is not the one ``shape``
             packs to, a stored code that a narrow format lacks.
     """
+    require_kind("layout", layout, PackedLayout)
+    require_kind("fmt", fmt, IntFormat)
     layout.check_format(fmt)
-    packed = np.asarray(packed)
+    require_array("packed", packed)
     word = np.dtype(np.uint8 if layout.word_bits == 8 else np.int32)
     if packed.dtype != word:
         raise BadInput(f"{layout.name} is stored as {word}", got=packed.dtype, fix="pass the stored array unconverted")
-    if not all(isinstance(n, int | np.integer) and n >= 0 for n in shape):
+    if not isinstance(shape, tuple) or not all(is_integer(n) and n >= 0 for n in shape):
         raise BadInput("a shape holds lengths of at least 0", got=shape, fix="pass the shape of the packed codes")
     plan = _plan(tuple(shape), layout, fmt)
     if packed.shape != plan.words:

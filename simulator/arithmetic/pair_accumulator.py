@@ -26,6 +26,7 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Count, ExactSum
+from simulator.arithmetic.arguments import require_kind
 from simulator.arithmetic.kernels import saturate_pairs as kernels
 
 LARGEST_DEPTH = 2 * ((1 << 16) - 1)  # so many pairs of -2^15 fit int32
@@ -50,6 +51,9 @@ class PairAccumulator:
     """
 
     pairing: Pairing = Pairing.CHANNELS
+
+    def __post_init__(self) -> None:
+        require_kind("pairing", self.pairing, Pairing)
 
 
 def accumulate_pairs_exact(

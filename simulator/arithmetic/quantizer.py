@@ -15,6 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import (
+    is_integer,
+    require_array,
+    require_integers,
+    require_kind,
+    require_shape,
+)
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import Granularity, PerTensor
 from simulator.arithmetic.kernels import quantize as kernels
@@ -48,6 +55,12 @@ class QuantSpec:
     scale_format: ScaleFormat = Float32Scale()  # noqa: RUF009 - an immutable value
 
     def __post_init__(self) -> None:
+        require_kind("format", self.format, IntFormat)
+        require_kind("granularity", self.granularity, Granularity)
+        require_kind("symmetric", self.symmetric, bool)
+        require_kind("rounding", self.rounding, Rounding)
+        require_kind("rule", self.rule, QuantizeRule)
+        require_kind("scale_format", self.scale_format, ScaleFormat)
         if self.rounding not in self.rule.roundings:
             names = ", ".join(f"Rounding.{mode.name}" for mode in self.rule.roundings)
             raise BadInput(f"the rule {self.rule} rounds by {names}", got=self.rounding, fix="name such a rounding")
@@ -63,6 +76,10 @@ class Quantized:
         zero_point: int32, same shape as ``scale``.
         spec: how it was quantized.
         clipped: how many elements fell outside the code range.
+
+    Raises:
+        BadInput: another type, dtype or shape in a field, a scale that is not positive and finite, or a zero point
+            outside the format's range.
     """
 
     codes: np.ndarray
@@ -70,6 +87,17 @@ class Quantized:
     zero_point: np.ndarray
     spec: QuantSpec
     clipped: int = 0
+
+    def __post_init__(self) -> None:
+        require_kind("spec", self.spec, QuantSpec)
+        require_array("codes", self.codes, self.spec.format.dtype)
+        require_array("scale", self.scale, np.float32)
+        require_array("zero_point", self.zero_point, np.int32)
+        shape = self.spec.granularity.parameter_shape(self.codes.shape)
+        require_shape("scale", self.scale, shape)
+        require_shape("zero_point", self.zero_point, shape)
+        require_scale(self.scale)
+        require_zero_point(self.zero_point, self.spec.format)
 
 
 def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -90,8 +118,15 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
         ``(scale float32, zero_point int32)``, the shape of ``low``.
 
     Raises:
-        BadInput: a bound is NaN or infinite, low exceeds high, or a symmetric format without a positive code.
+        BadInput: no arrays of floats or integers of one shape, a bound is NaN or infinite, low exceeds high, a range
+            whose scale float32 cannot hold, or a symmetric format without a positive code.
     """
+    require_kind("spec", spec, QuantSpec)
+    for name, bound in (("low", low), ("high", high)):
+        require_array(name, bound)
+        if bound.dtype.kind not in "fiu":
+            raise BadInput(f"{name} must hold floats or integers", got=bound.dtype, fix="convert it first")
+    require_shape("high", high, low.shape)
     low64, high64 = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if not (np.all(np.isfinite(low64)) and np.all(np.isfinite(high64)) and np.all(low64 <= high64)):
         raise BadInput(
@@ -102,18 +137,25 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
     qmin, qmax = spec.format.qmin, spec.format.qmax
     if spec.symmetric and qmax < 1:
         raise BadInput("a symmetric range needs a positive code", got=spec.format, fix="use at least 2 bits")
-    if spec.symmetric:
-        width = np.maximum(np.abs(low64), np.abs(high64)) / qmax
-    else:
-        low64, high64 = np.minimum(low64, 0.0), np.maximum(high64, 0.0)
-        width = (high64 - low64) / (qmax - qmin)
-    scale = width.astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        scale = _width(low64, high64, spec).astype(np.float32)
+    if not np.all(np.isfinite(scale)):
+        raise BadInput(
+            "a range's scale must fit float32", got=f"[{low64.min()}, {high64.max()}]", fix="rescale the data"
+        )
     # below the smallest normal float32 a reciprocal or quotient would lose bits: treat as no width
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
     scale = spec.scale_format.round(scale)
     if spec.symmetric:
         return scale, np.zeros(scale.shape, np.int32)
-    return scale, np.clip(np.rint(qmin - low64 / scale), qmin, qmax).astype(np.int32)
+    return scale, np.clip(np.rint(qmin - np.minimum(low64, 0.0) / scale), qmin, qmax).astype(np.int32)
+
+
+def _width(low: np.ndarray, high: np.ndarray, spec: QuantSpec) -> np.ndarray:
+    """The step that covers a float64 range."""
+    if spec.symmetric:
+        return np.maximum(np.abs(low), np.abs(high)) / spec.format.qmax
+    return (np.maximum(high, 0.0) - np.minimum(low, 0.0)) / (spec.format.qmax - spec.format.qmin)
 
 
 def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.ndarray, *, seed: int = 0) -> Quantized:
@@ -130,10 +172,11 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
         BadInput: wrong dtype or shape, scale not positive and finite or not of its format, zero point outside the
             range.
     """
-    if x.dtype != np.float32:
-        raise BadInput("x must be float32", got=x.dtype, fix="convert it first, so that the rounding is yours")
+    require_array("x", x, np.float32)
+    require_kind("spec", spec, QuantSpec)
     expected = spec.granularity.parameter_shape(x.shape)
-    scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point, np.int32)
+    require_array("scale", scale, np.float32)
+    zero_point = require_integers("zero_point", zero_point)
     if scale.shape != expected or zero_point.shape != expected:
         raise BadInput(
             f"scale and zero_point must have shape {expected} for a tensor of shape {x.shape}",
@@ -142,6 +185,7 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
         )
     require_scale(scale)
     require_zero_point(zero_point, spec.format)
+    zero_point = zero_point.astype(np.int32)
     if not np.array_equal(spec.scale_format.round(scale), scale):
         raise BadInput(
             "every scale must be a value of the scale format",
@@ -166,17 +210,25 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
 
 
 def quantize_to_range(x: np.ndarray, spec: QuantSpec) -> Quantized:
-    """Quantize ``x`` with parameters that cover its own minimum and maximum in every group of the granularity."""
+    """Quantize ``x`` with parameters that cover its own minimum and maximum in every group of the granularity.
+
+    Raises:
+        BadInput: no float32 array, no elements, or as :func:`parameters_from_range`.
+    """
+    require_array("x", x, np.float32)
+    require_kind("spec", spec, QuantSpec)
     low, high = spec.granularity.reduce(x, np.minimum), spec.granularity.reduce(x, np.maximum)
     scale, zero_point = parameters_from_range(low, high, spec)
     return quantize(x, spec, scale, zero_point)
 
 
 def dequantize(quantized: Quantized) -> np.ndarray:
-    """``f32(codes - zero_point) * scale`` in float32."""
+    """``f32(codes - zero_point) * scale`` in float32; infinite where that is beyond float32."""
+    require_kind("quantized", quantized, Quantized)
     expand, shape = quantized.spec.granularity.expand, quantized.codes.shape
     steps = quantized.codes.astype(np.int32) - expand(quantized.zero_point, shape)
-    return steps.astype(np.float32) * expand(quantized.scale, shape)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(steps.astype(np.float32) * expand(quantized.scale, shape))
 
 
 def require_scale(scale: np.ndarray | np.float32) -> None:
@@ -194,5 +246,5 @@ def require_zero_point(zero_point: np.ndarray | int, format: IntFormat) -> None:
 
 def require_seed(seed: int) -> None:
     """Raise BadInput unless the seed of stochastic rounding fits 64 bits."""
-    if not 0 <= seed < 2**64:
+    if not is_integer(seed) or not 0 <= seed < 2**64:
         raise BadInput("seed must lie in 0..2**64-1", got=seed, fix="use such an integer")

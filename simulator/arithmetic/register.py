@@ -68,8 +68,9 @@ def _step_by_step(
     nothing = np.zeros_like(bias)
     first = accumulator.bias is Bias.FIRST
     out = np.empty((len(x), len(w)), np.int64)
+    tree = min(accumulator.tree, max(x.shape[1], 1))
     lost = kernels.accumulate(
-        x, w, x_zero, w_zero.copy(), accumulator.tree, accumulator.overflow.value, accumulator.smallest,
+        x, w, x_zero, w_zero.copy(), tree, accumulator.overflow.value, accumulator.smallest,
         accumulator.largest, bias if first else nothing, nothing if first else bias, count is Count.STEPS, out,
     )  # fmt: skip
     return out, int(lost)

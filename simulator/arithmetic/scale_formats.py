@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_kind
 from simulator.arithmetic.fixed_point import quantize_multiplier
 from simulator.arithmetic.float_codes import decode, encode
 from simulator.arithmetic.float_formats import E8M0, FloatFormat
@@ -28,6 +29,7 @@ from simulator.arithmetic.rounding import Rounding
 POWER_ROUNDINGS = (Rounding.CEIL, Rounding.FLOOR, Rounding.HALF_EVEN)
 
 
+@runtime_checkable
 class ScaleFormat(Protocol):
     """Rounds scales into a number format."""
 
@@ -58,6 +60,7 @@ class FloatScale:
     format: FloatFormat
 
     def __post_init__(self) -> None:
+        require_kind("format", self.format, FloatFormat)
         if self.format.bits > 16:
             raise BadInput("a float scale has at most 16 bits", got=self.format, fix="use Float32Scale()")
 
@@ -89,6 +92,7 @@ class PowerOfTwoScale:
     rounding: Rounding = Rounding.CEIL
 
     def __post_init__(self) -> None:
+        require_kind("rounding", self.rounding, Rounding)
         if self.rounding not in POWER_ROUNDINGS:
             raise BadInput(
                 "a power-of-two scale rounds CEIL, FLOOR or HALF_EVEN", got=self.rounding, fix="use one of these"
@@ -125,7 +129,7 @@ class FixedPointScale:
     bits: int = 15
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.bits, int) and 1 <= self.bits <= 24):
+        if isinstance(self.bits, bool) or not (isinstance(self.bits, int) and 1 <= self.bits <= 24):
             raise BadInput("a multiplier has 1 to 24 bits", got=repr(self.bits), fix="24 hold every float32 scale")
 
     def parts(self, scale: float) -> tuple[int, int]:

@@ -9,10 +9,11 @@ from math import prod
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import require_integer
+from simulator.arithmetic.byte_codes import largest_step, require_byte_codes, right_shift
 from simulator.arithmetic.certificate import Certificate, certify
 from simulator.arithmetic.kernels import contract as kernels
 from simulator.arithmetic.kernels.tile import DEPTH, packed_shape
-from simulator.arithmetic.operands import largest_step, require_byte_format, right_shift
 from simulator.arithmetic.quantizer import Quantized
 
 
@@ -92,13 +93,14 @@ def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None 
         BadInput: a granularity that cannot be lowered, codes wider than 8 bits, an empty weight, outputs that parts do
             not divide, or a group size that weight groups do not share.
     """
-    require_byte_format(weight.spec)
+    require_byte_codes(weight)
+    parts = require_integer("parts", parts, 1)
     if weight.codes.ndim < 2 or not weight.codes.size:
         raise BadInput(
             "a weight must be (outputs, inputs, ...) and not empty", got=weight.codes.shape, fix="reshape it"
         )
     outputs, channels, *kernel = weight.codes.shape
-    if parts < 1 or outputs % parts:
+    if outputs % parts:
         raise BadInput("parts must divide the outputs", got=f"{parts} for {outputs}", fix="check groups")
     size = _group_size(weight, channels, group_size)
     groups = _layout(channels, size, prod(kernel))
@@ -129,7 +131,7 @@ def prepare_matrices(right: Quantized) -> PreparedWeight:
     Raises:
         BadInput: codes wider than 8 bits, an empty operand, or scales that vary along the last axis.
     """
-    require_byte_format(right.spec)
+    require_byte_codes(right)
     codes = right.codes
     if codes.ndim < 2 or not codes.size or right.scale.shape[-1] != 1:
         raise BadInput(
@@ -141,7 +143,8 @@ def prepare_matrices(right: Quantized) -> PreparedWeight:
     rows = (codes.astype(np.int16) + shift).astype(np.int8).reshape(-1, *codes.shape[-2:])
 
     def per_output(parameter: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.broadcast_to(parameter, (*codes.shape[:-1], 1)).reshape(1, -1))
+        full = right.spec.granularity.expand(parameter, codes.shape)
+        return np.ascontiguousarray(full[..., 0].reshape(1, -1))
 
     zero = per_output(right.zero_point) + np.int32(shift)
     return pack_matrices(rows, per_output(right.scale), zero, largest_step(right))
@@ -200,10 +203,10 @@ def _group_size(weight: Quantized, channels: int, wanted: int | None) -> int:
             got=granularity,
             fix="use PerTensor(), PerAxis((0,)), PerGroup(1, size, (0,)) or PerBlock",
         )
-    if wanted is not None and (wanted < 1 or own not in (None, wanted)):
-        raise BadInput(
-            "group_size must be positive and that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it"
-        )
+    if wanted is not None:
+        wanted = require_integer("group_size", wanted, 1)
+    if wanted is not None and own not in (None, wanted):
+        raise BadInput("group_size must be that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it")
     return min(own or wanted or channels, channels)
 
 

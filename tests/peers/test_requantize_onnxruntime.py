@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 import pytest
+from byte_operands import operands
 
 try:
     import onnx_nodes
@@ -18,7 +19,9 @@ except ImportError as error:
         raise
     pytest.skip(f"onnxruntime or onnx is absent: {error}", allow_module_level=True)
 
+from simulator.arithmetic.codes_out import conv_codes
 from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.requantize import OnnxRuntimeRequantizer
 
 ROWS, DEPTH, CHANNELS = 192, 8, 48
@@ -73,3 +76,39 @@ def test_qlinear_conv__has_our_requantizers_codes(fmt, scales, per_channel):
         inputs = [image, x_scale, x_zero, kernel, w_scale, w_zero, y_scale, y_zero, bias]
         theirs = onnx_nodes.run("QLinearConv", inputs, KINDS[fmt.signed]).reshape(ROWS, CHANNELS)
         assert np.count_nonzero(ours.codes != theirs) == 0
+
+
+GEOMETRIES = {
+    "dilation 2, 3": ((3, 2), (1, 1), ((2, 2), (1, 1)), (2, 3), 1),
+    "groups, padded at one end": ((3, 3), (2, 1), ((0, 1), (1, 0)), (1, 1), 2),
+    "depthwise, stride and dilation": ((3, 3), (2, 2), ((2, 2), (2, 2)), (2, 2), 6),
+    "depthwise": ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 6),
+}
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("scales", ["ties", "random", "thirds"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+def test_qlinear_conv__of_any_geometry_has_the_codes_of_conv_codes(fmt, geometry, scales, per_channel):
+    size, stride, padding, dilation, groups = GEOMETRIES[geometry]
+    rng = np.random.default_rng(8)
+    x_scale, w_scale, y_scale = (np.float32(s) for s in SCALES[scales])
+    if per_channel:
+        w_scale = w_scale * (2.0 ** rng.integers(-2, 3, 12)).astype(np.float32)
+    whole = Geometry(stride, padding, dilation, groups)
+    for largest, x_zero, y_zero in ((4, 3, fmt.qmin), (9, 5, fmt.qmin + 77), (40, 17, fmt.qmax)):
+        x = rng.integers(0, largest, (2, 6, 9, 11), endpoint=True).astype(fmt.dtype)
+        w = rng.integers(-largest, largest, (12, 6 // groups, *size), endpoint=True).astype(np.int8)
+        bias = rng.integers(-200, 200, 12).astype(np.int32)
+        requantizer = OnnxRuntimeRequantizer(x_scale, w_scale, y_scale, y_zero, fmt, bias)
+        ours = conv_codes(*operands(x, x_zero, w, 0, whole), requantizer, whole).codes
+        w_zero = np.zeros(np.shape(w_scale), np.int8)
+        y_code = fmt.dtype.type(y_zero)
+        inputs = [x, x_scale, fmt.dtype.type(x_zero), w, w_scale, w_zero, y_scale, y_code, bias]
+        (top, bottom), (left, right) = padding
+        theirs = onnx_nodes.run(
+            "QLinearConv", inputs, KINDS[fmt.signed], kernel_shape=size, strides=stride,
+            pads=(top, left, bottom, right), dilations=dilation, group=groups,
+        )  # fmt: skip
+        assert np.count_nonzero(ours.transpose(0, 3, 1, 2) != theirs) == 0

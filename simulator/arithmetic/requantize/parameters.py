@@ -17,7 +17,7 @@ def as_float32(name: str, value: object, *, positive: bool = True) -> np.ndarray
     """
     if isinstance(value, int | float) and not isinstance(value, bool | np.floating):
         with np.errstate(over="ignore"):
-            value = np.float32(value)
+            value = np.float32(value if abs(value) < 2**128 else np.inf)
     if not isinstance(value, np.ndarray | np.float32) or value.dtype != np.float32:
         got = value.dtype if isinstance(value, np.ndarray | np.generic) else type(value).__name__
         raise BadInput(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from samplers.errors import BadInput
+from simulator.arithmetic.arguments import is_integer, require_integer, require_output
 from simulator.arithmetic.fixed_point import INT32_MAX, INT32_MIN
 from simulator.arithmetic.formats import IntFormat
 
@@ -26,6 +27,7 @@ class Requantized:
     saturated: int
 
 
+@runtime_checkable
 class Requantizer(Protocol):
     """Turns int32 sums into codes of ``format``."""
 
@@ -66,10 +68,11 @@ class TwoForms(ABC):
         Raises:
             BadInput: not an integer that fits int32, or no such channel.
         """
-        if not (isinstance(acc, int | np.integer) and INT32_MIN <= acc <= INT32_MAX):
+        if not (is_integer(acc) and INT32_MIN <= acc <= INT32_MAX):
             raise BadInput(
                 "acc must be an integer that fits int32", got=repr(acc), fix="keep the exact sum inside int32"
             )
+        require_integer("channel", channel)
         if channel < 0 or (self.channels is not None and channel >= self.channels):
             raise BadInput("channel must exist", got=channel, fix=f"this requantizer has {self.channels} channels")
         with np.errstate(over="ignore", under="ignore"):
@@ -92,14 +95,7 @@ class TwoForms(ABC):
             raise BadInput("acc must be an int32 array (..., channels)", got=got, fix="accumulate in int32")
         if self.channels not in (None, acc.shape[-1]):
             raise BadInput(f"acc must have {self.channels} channels last", got=acc.shape, fix="move the channel axis")
-        if out is None:
-            out = np.empty(acc.shape, self.format.dtype)
-        if out.shape != acc.shape or out.dtype != self.format.dtype or not out.flags.c_contiguous:
-            raise BadInput(
-                f"out must be a C-contiguous {self.format.dtype} array of shape {acc.shape}",
-                got=f"{out.dtype} {out.shape}",
-                fix="allocate it so",
-            )
+        out = require_output(out, acc.shape, self.format.dtype)
         if not acc.size:
             return Requantized(out, 0)
         rows = (-1, acc.shape[-1])
