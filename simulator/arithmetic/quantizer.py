@@ -110,7 +110,7 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
     A range so narrow that the scale would lie below the smallest normal float32, or of zero width, gives scale 1.
 
     Args:
-        low: smallest values, in the granularity's parameter shape.
+        low: smallest values, in the granularity's parameter shape (a numpy number counts as an array ()).
         high: largest values, same shape.
         spec: target format, symmetry and scale format.
 
@@ -122,6 +122,7 @@ def parameters_from_range(low: np.ndarray, high: np.ndarray, spec: QuantSpec) ->
             whose scale float32 cannot hold, or a symmetric format without a positive code.
     """
     require_kind("spec", spec, QuantSpec)
+    low, high = (np.asarray(bound) if isinstance(bound, np.generic) else bound for bound in (low, high))
     for name, bound in (("low", low), ("high", high)):
         require_array(name, bound)
         if bound.dtype.kind not in "fiu":

@@ -10,7 +10,7 @@ from simulator.arithmetic.kernels import accelerate, paths
 
 SAY = """
 import dataclasses, json
-from simulator.arithmetic.capabilities import capabilities
+from simulator.arithmetic import capabilities
 from simulator.arithmetic.kernels import accelerate
 accelerate.set_threads({threads})
 print(json.dumps(dataclasses.asdict(capabilities())))

@@ -239,3 +239,10 @@ def test_nearest_float32__is_what_numpy_computes():
             want = a / b
         got = nearest_float32(Fraction(float(a)) / Fraction(float(b)))
         assert float(want) == (float("inf") if got is None else float(got))
+
+
+def test_parameters_from_range__takes_numpy_numbers_as_arrays_of_no_axis():
+    x, spec = np.array([-1.5, 3.25], np.float32), QuantSpec(IntFormat(8, signed=False))
+    found = parameters_from_range(x.min(), x.max(), spec)
+    assert found == parameters_from_range(np.array(-1.5), np.array(3.25), spec)
+    assert found[0].shape == ()
