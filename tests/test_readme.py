@@ -9,12 +9,22 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_readme__python_example_runs(capsys) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_readme__example_of_a_run_runs(capsys) -> None:
+    example, _ = EXAMPLES
     small = example.replace("=256", "=16").replace("=64", "=8").replace("=50", "=3")
     assert small != example
     exec(compile(small, "README.md", "exec"), {})
     assert "sqnr_db" in capsys.readouterr().out
+
+
+def test_readme__example_of_the_engine_runs_and_saturates(capsys) -> None:
+    _, example = EXAMPLES
+    exec(compile(example, "README.md", "exec"), {})
+    count, total = re.match(r"(\d+) of (\d+) outputs saturated", capsys.readouterr().out).groups()
+    assert 0 < int(count) < int(total) == 32
 
 
 def test_readme__has_one_run_and_one_test_command_that_ci_reads() -> None:
