@@ -60,6 +60,15 @@ def test_exact_matmul__of_16_bits_does_not_wrap():
     assert exact_matmul(x, w, 2**15 - 1, 0).item() == -9 * (2**16 - 1) ** 2
 
 
+@pytest.mark.parametrize(("x_type", "w_type"), [("i2", "u2"), ("u1", "i2"), ("i2", "i1")])
+def test_exact_matmul__of_16_bits_adds_every_group_of_a_long_depth(x_type, w_type):
+    rng = np.random.default_rng(9)
+    x, w = extremes(x_type, (2, 70_001), rng), extremes(w_type, (3, 70_001), rng)
+    x[0], w[0] = np.iinfo(x_type).min, np.iinfo(w_type).max
+    want = (x.astype(object) - 7) @ (w.astype(object) - 3).T
+    assert np.array_equal(exact_matmul(x, w, 7, 3), want.astype(np.int64))
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize(("x_type", "w_type"), [("u1", "i1"), ("i1", "u1"), ("u2", "i1"), ("i2", "i2")])
 def test_exact_conv__is_the_sum_over_taps(axes, x_type, w_type):

@@ -163,3 +163,19 @@ CASES = {
 def test_operand__refuses_what_it_cannot_hold(case):
     with pytest.raises(BadInput):
         CASES[case]()
+
+
+def test_contract__refuses_a_depth_at_which_bytes_could_leave_int32():
+    x, w = quantized(np.zeros((1, 40_000), np.uint8)), quantized(np.full((1, 40_000), -128, np.int8), 127)
+    how = ScaledFormat(QuantSpec(IntFormat(8)), f32(1), -128)
+    rows = np.zeros((1, 40_000), f32)
+    right = quantize_matrices(rows, how, side="right")
+    for call in (
+        lambda: contract.linear(left_operand(x), prepare_weight(w)),
+        lambda: contract.batched_matmul(
+            left_operand(quantized(x.codes[None])), prepare_matrices(quantized(w.codes[None], 127))
+        ),
+        lambda: contract.batched_matmul(left_operand(x), right),
+    ):
+        with pytest.raises(BadInput, match="int32"):
+            call()
