@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samplers.errors import BadInput
+from simulator.arithmetic.accumulator import Accumulator, Overflow, ZeroPoint
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,18 @@ class Certificate:
     def accumulator_bits(self) -> int:
         """Smallest two's complement width that holds every partial sum."""
         return self.bound.bit_length() + 1
+
+    def excludes_overflow(self, accumulator: Accumulator, largest_bias: int = 0) -> bool:
+        """Whether a register provably loses nothing, whatever x comes: then all its fields give the exact sum.
+
+        Args:
+            accumulator: the machine. One that subtracts zero points outside sums raw codes, which this bound is not of.
+            largest_bias: largest magnitude of an integer bias.
+        """
+        if accumulator.overflow is Overflow.EXACT:
+            return True
+        inside = accumulator.zero_point is ZeroPoint.INSIDE
+        return inside and self.bound + abs(int(largest_bias)) <= accumulator.largest
 
     def require_int32(self) -> None:
         """Raise BadInput unless an int32 accumulator is provably exact."""

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from samplers.errors import BadInput
 from simulator.arithmetic import contract
+from simulator.arithmetic.accumulator import Accumulator, Overflow, ZeroPoint
 from simulator.arithmetic.certificate import Certificate, certify
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import PerAxis, PerGroup
+from simulator.arithmetic.matmul import integer_matmul
 from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import Quantized, QuantSpec
 from simulator.arithmetic.weights import prepare_weight
@@ -127,3 +129,21 @@ def test_batched_matmul__refuses_a_sum_that_needs_33_bits_and_takes_one_that_nee
     with pytest.raises(BadInput, match=r"33 bits"):
         product(depth)
     assert product(depth - 1).item() == np.float32((depth - 1) * 128 * 128)
+
+
+@pytest.mark.parametrize("overflow", [Overflow.WRAP, Overflow.SATURATE])
+def test_certificate__excludes_overflow_exactly_where_the_adversary_fits(overflow):
+    codes = np.array([[3, -128, 7], [100, 27, -1]], np.int8)
+    prepared = prepare_weight(weight_of(codes, np.zeros((2, 1)), IntFormat(8), PerAxis((0,))))
+    certificate = prepared.certificate(127)
+    worst = np.where(codes[0] < 0, -127, 127).astype(np.int8)[None]
+    assert certificate.bound == 138 * 127
+    for bits, fits in ((15, False), (16, True)):
+        accumulator = Accumulator(bits, overflow)
+        assert certificate.excludes_overflow(accumulator) is fits
+        assert (integer_matmul(worst, codes, accumulator).overflowed == 0) is fits
+    room = 2**15 - 1 - certificate.bound
+    assert certificate.excludes_overflow(Accumulator(16, overflow), -room)
+    assert not certificate.excludes_overflow(Accumulator(16, overflow), room + 1)
+    assert not certificate.excludes_overflow(Accumulator(16, overflow, zero_point=ZeroPoint.OUTSIDE))
+    assert certificate.excludes_overflow(Accumulator(2))
