@@ -20,7 +20,7 @@ class Accumulated:
     """Integer sums and what the register did to them.
 
     Attributes:
-        values: int32 where the operands or the register prove that it fits, else int64.
+        values: int64, or int32 where the operands or the register prove that it fits (matrices only).
         overflowed: what ``count`` asked for, None for Count.NONE.
     """
 
