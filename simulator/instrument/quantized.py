@@ -10,11 +10,11 @@ from torch import Tensor
 
 from samplers.errors import BadInput
 from simulator.arithmetic.operands import ScaledFormat
-from simulator.arithmetic.quantizer import parameters_from_range, quantize_to_range
-from simulator.arithmetic.weights import PreparedWeight, prepare_weight
+from simulator.arithmetic.quantizer import parameters_from_range
+from simulator.arithmetic.weights import PreparedWeight
 from simulator.calibration.observers import Ranges
 from simulator.instrument import emulation
-from simulator.instrument.contractions import Contraction, Conv2d, Linear, MatMul
+from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.forward import forward
 from simulator.instrument.scheme import PROBABILITY, Scheme
 from simulator.instrument.sites import SiteKey
@@ -34,13 +34,14 @@ class QuantizedModel:
         model: the network.
         scheme: formats of weights and activations.
         ranges: calibrated minimum and maximum of every run-time operand.
+        allow_float: patterns of sites and modules that stay in float (``Allowance``), such as recurrent cells.
 
     Raises:
         BadInput: ranges of a site or operand are missing, or were calibrated on other weights.
         UncoveredContraction: a contraction that no site covers.
     """
 
-    def __init__(self, model: Model, scheme: Scheme, ranges: Ranges) -> None:
+    def __init__(self, model: Model, scheme: Scheme, ranges: Ranges, *, allow_float: tuple[str, ...] = ()) -> None:
         calibrated_on = ranges.source.get("weights_digest", model.weights_digest)
         if calibrated_on != model.weights_digest:
             raise BadInput(
@@ -49,7 +50,8 @@ class QuantizedModel:
                 fix="calibrate with this model",
             )
         self.model, self.scheme, self.ranges = model, scheme, ranges
-        self.sites: tuple[SiteFacts, ...] = survey(model)
+        self.allow_float = tuple(allow_float)
+        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._formats = {facts.key: self._activation_formats(facts) for facts in self.sites}
         self._weights: dict[SiteKey, tuple[Tensor, PreparedWeight]] = {}
@@ -72,7 +74,9 @@ class QuantizedModel:
                 watch(site, output, clipped)
             return output
 
-        output = forward(self.model.module, handle, x, timestep, audit=audit)
+        output = forward(
+            self.model.module, handle, x, timestep, call=self.model.call, audit=audit, allow_float=self.allow_float
+        )
         if tuple(visited) != tuple(self._facts):
             raise BadInput(
                 "a model must run the same sites in every forward pass",
@@ -96,18 +100,15 @@ class QuantizedModel:
         if isinstance(contraction, MatMul):
             left, right = (formats[role] for role in contraction.roles)
             return emulation.matmul(contraction, left, right)
-        weight = self._prepared(site, contraction)
-        if isinstance(contraction, Conv2d):
-            return emulation.conv2d(contraction, formats["input"], weight)
-        return emulation.linear(contraction, formats["input"], weight)
+        return emulation.weighted(contraction, formats["input"], self._prepared(site, contraction))
 
-    def _prepared(self, site: SiteKey, contraction: Linear | Conv2d) -> PreparedWeight:
+    def _prepared(self, site: SiteKey, contraction: Weighted) -> PreparedWeight:
         # compared by content: an address may be used again, and changes through .data move no version counter
         known = self._weights.get(site)
         if known is None or not torch.equal(known[0], contraction.weight):
             spec = self.scheme.weight_spec(edge=self._facts[site].edge)
             weight = contraction.weight.detach().clone()
-            known = (weight, prepare_weight(quantize_to_range(emulation.array(weight), spec)))
+            known = (weight, emulation.prepared(contraction, weight, spec))
             self._weights[site] = known
         return known[1]
 

@@ -11,8 +11,9 @@ from torch import nn
 from torch_modules import Calls, Ignoring, as_model, keep_float, visited
 
 from samplers.errors import BadInput
+from simulator.arithmetic.geometry import Geometry
 from simulator.instrument.audit import UncoveredContraction
-from simulator.instrument.contractions import Conv2d, Linear, MatMul
+from simulator.instrument.contractions import Conv, Linear, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.survey import survey
 
@@ -251,7 +252,7 @@ def test_forward__stops_at_a_contraction_that_no_site_covers(form, mode):
         forward(module, keep_float, x, T)
     if isinstance(caught.value, UncoveredContraction):
         assert caught.value.operation
-        assert f"aten::{caught.value.operation}" in str(caught.value)
+        assert caught.value.operation in str(caught.value)
         assert repr(caught.value.module) in str(caught.value)
         assert path is None or caught.value.module == path
     assert hooks_of(module) == 0
@@ -284,6 +285,6 @@ def test_macs__are_counted_from_shapes():
     x = torch.zeros(3, 5, 7)
     assert Linear(x, torch.zeros(4, 7), None).macs == 3 * 5 * 7 * 4
     assert MatMul(x, torch.zeros(3, 6, 7), ("left", "right")).macs == 3 * 5 * 6 * 7
-    conv = Conv2d(torch.zeros(2, 3, 9, 8), torch.zeros(4, 3, 3, 5), None, (2, 1), (1, 2))
+    conv = Conv(torch.zeros(2, 3, 9, 8), torch.zeros(4, 3, 3, 5), None, Geometry((2, 1), ((1, 1), (2, 2)), (1, 1)))
     assert conv.macs == 2 * 5 * 8 * 4 * 3 * 3 * 5
     assert conv.float().shape == (2, 4, 5, 8)
