@@ -193,9 +193,7 @@ def _full_precision(
     for step, update in enumerate(sampler.updates):
         outputs: dict[SiteKey, Tensor] = {}
         timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-        output = forward(
-            model.module, _keep(outputs), x.float(), timestep, call=model.call, allow_float=allow_float
-        )
+        output = forward(model.module, _keep(outputs), x.float(), timestep, call=model.call, allow_float=allow_float)
         arithmetic = _Arithmetic(state, sampler.prediction_type, update)
         x0, epsilon = arithmetic.predict(output, x)
         z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None

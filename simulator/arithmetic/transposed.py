@@ -71,7 +71,7 @@ class Stretched:
 
 
 def flipped_kernel(w: np.ndarray, groups: int = 1) -> np.ndarray:
-    """Torch's (channels, outputs per group, spatial...) as the plain convolution's (outputs, channels per group, ...)."""
+    """Torch's (channels, outputs per group, spatial...) as the plain (outputs, channels per group, spatial...)."""
     grouped = np.flip(w, axis=tuple(range(2, w.ndim))).reshape(groups, -1, *w.shape[1:])
     return np.ascontiguousarray(grouped.swapaxes(1, 2)).reshape(-1, len(w) // groups, *w.shape[2:])
 

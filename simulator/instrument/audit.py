@@ -20,27 +20,27 @@ from simulator.instrument.sites import ModuleStack
 
 __all__ = ["Audit", "UncoveredContraction", "contracts", "inside_site"]
 
-_NAMES = frozenset(
-    """
-    linear bilinear _trilinear einsum tensordot inner dot vdot mv addmv cov corrcoef
-    cdist _cdist_forward _euclidean_dist pdist _pdist_forward
-    lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell quantized_lstm quantized_gru
-    stft istft inverse pinverse det logdet slogdet svd qr geqrf orgqr ormqr lu_solve triangular_solve cholesky
-    cholesky_inverse cholesky_solve _cholesky_solve_helper _lu_with_info _compute_linear_combination _spsolve
-    """.split()
-)
+# fmt: off
+_NAMES = frozenset((
+    "linear", "bilinear", "_trilinear", "einsum", "tensordot", "inner", "dot", "vdot", "mv", "addmv", "cov",
+    "corrcoef", "cdist", "_cdist_forward", "_euclidean_dist", "pdist", "_pdist_forward",
+    "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", "quantized_lstm",
+    "quantized_gru", "stft", "istft", "inverse", "pinverse", "det", "logdet", "slogdet", "svd", "qr", "geqrf", "orgqr",
+    "ormqr", "lu_solve", "triangular_solve", "cholesky", "cholesky_inverse", "cholesky_solve",
+    "_cholesky_solve_helper", "_lu_with_info", "_compute_linear_combination", "_spsolve",
+))
 # every operator whose name holds one of these words, but for the few in _HARMLESS
 _WORDS = (
     "mm", "matmul", "conv", "attention", "multi_head", "transformer", "fft_", "linalg_", "matrix_exp", "matrix_power",
     "multi_dot", "_rnn", "_lstm", "_gru", "_linear", "sparse_semi_structured", "chain_",
-)  # fmt: skip
-_HARMLESS = frozenset(
-    """
-    linalg_vector_norm linalg_norm linalg_cross linalg_diagonal linalg__powsum linalg_vander _linalg_check_errors
-    fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq cummax cummin _cummax_helper _cummin_helper hamming_window
-    _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo _nested_get_jagged_dummy
-    """.split()
 )
+_HARMLESS = frozenset((
+    "linalg_vector_norm", "linalg_norm", "linalg_cross", "linalg_diagonal", "linalg__powsum", "linalg_vander",
+    "_linalg_check_errors", "fft_fftshift", "fft_ifftshift", "fft_fftfreq", "fft_rfftfreq", "cummax", "cummin",
+    "_cummax_helper", "_cummin_helper", "hamming_window", "_convert_indices_from_coo_to_csr",
+    "_convert_indices_from_csr_to_coo", "_nested_get_jagged_dummy",
+))
+# fmt: on
 _TRANSPARENT = frozenset(("aten", "prim", "prims", "profiler"))
 
 _state = threading.local()

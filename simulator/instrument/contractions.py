@@ -83,9 +83,10 @@ class Conv(_Weighted):
 
 @dataclass(frozen=True)
 class ConvTranspose(_Weighted):
-    """Transposed convolution; ``geometry`` is that of the convolution whose gradient this is, padding equal on both
-    sides; weight (channels, outputs per group, spatial...).
-    """  # noqa: D205
+    """Transposed convolution; weight (channels, outputs per group, spatial...).
+
+    ``geometry`` is that of the convolution whose gradient this is, its padding equal on both sides.
+    """
 
     input: Tensor
     weight: Tensor

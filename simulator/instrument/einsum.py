@@ -99,9 +99,7 @@ def _pair(
         b = b.reshape(*b.shape[:at], *(1,) * len(rows), *b.shape[at:])
         return a * b, [*batch, *rows, *columns]
     depth = prod(a.shape[at + len(rows) :])
-    out = product(
-        run, operation, a.reshape(*a.shape[:at], prod(m), depth), b.reshape(*b.shape[:at], prod(n), depth)
-    )
+    out = product(run, operation, a.reshape(*a.shape[:at], prod(m), depth), b.reshape(*b.shape[:at], prod(n), depth))
     return out.reshape(*out.shape[:at], *m, *n), [*batch, *rows, *columns]
 
 

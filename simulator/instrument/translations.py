@@ -36,13 +36,14 @@ def _entries() -> dict[Callable[..., Any], Translation]:
         Tensor.__rmatmul__: products.reflected,
     }
     for axes in (1, 2, 3):
-        for name, translation in ((f"conv{axes}d", conv(axes)), (f"conv_transpose{axes}d", conv_transpose(axes))):
-            table[getattr(F, name)] = table[getattr(torch, name)] = translation
-    for name, translation in {
+        for name, convolve in ((f"conv{axes}d", conv(axes)), (f"conv_transpose{axes}d", conv_transpose(axes))):
+            table[getattr(F, name)] = table[getattr(torch, name)] = convolve
+    named: dict[str, Translation] = {
         "matmul": products.matmul, "mm": products.matrices, "bmm": products.matrices, "mv": products.vector,
         "dot": products.dot, "vdot": products.vdot, "inner": products.inner, "addmm": products.addmm,
         "addmv": products.addmv, "baddbmm": products.baddbmm, "addbmm": products.addbmm,
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, translation in named.items():
         table[getattr(torch, name)] = table[getattr(Tensor, name)] = translation
         if hasattr(Tensor, f"{name}_"):
             table[getattr(Tensor, f"{name}_")] = _in_place(translation)

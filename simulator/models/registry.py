@@ -32,8 +32,8 @@ class Model:
     """A noise predictor and what is needed to sample with it.
 
     ``module`` is in eval mode and no parameter requires a gradient. ``sample_shape`` is (channels, height, width) of
-    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file. A module that is not
-    called as ``module(x, timestep)`` comes with ``call``, called with (module, x, timestep); what it adds to the
+    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file. A module that is
+    not called as ``module(x, timestep)`` comes with ``call``, called with (module, x, timestep); what it adds to the
     weights (labels, text) must show in ``name``, by which runs are told apart.
     """
 

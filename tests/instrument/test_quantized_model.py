@@ -289,7 +289,6 @@ def test_weight__is_packed_again_when_it_changes(change):
 
 def test_weight__is_packed_once_while_it_does_not_change(tiny_model, tiny_ranges, monkeypatch):
 
-
     count = []
     monkeypatch.setattr(emulation, "prepare_weight", lambda q: count.append(1) or prepare_weight(q))
     network = QuantizedModel(tiny_model, Scheme.parse("w8a8"), tiny_ranges)
