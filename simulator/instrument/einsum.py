@@ -100,7 +100,7 @@ def _pair(
         return a * b, [*batch, *rows, *columns]
     depth = prod(a.shape[at + len(rows) :])
     out = product(run, operation, a.reshape(*a.shape[:at], prod(m), depth), b.reshape(*b.shape[:at], prod(n), depth))
-    return out.reshape(*out.shape[:at], *m, *n), [*batch, *rows, *columns]
+    return out.reshape((*out.shape[:at], *m, *n)), [*batch, *rows, *columns]
 
 
 def _sum(x: Tensor, labels: list[Label], keep: set[Label]) -> tuple[Tensor, list[Label]]:

@@ -31,10 +31,10 @@ class Run(Protocol):
 def product(run: Run, operation: str, left: Tensor, right: Tensor) -> Tensor:
     """``left (..., rows, depth) @ right (..., columns, depth).T``; leading axes broadcast.
 
-    Complex operands are up to four real products at sites ``operation.real_real``, ``.imag_imag``, ``.real_imag`` and
+    Complex operands are four real products at sites ``operation.real_real``, ``.imag_imag``, ``.real_imag`` and
     ``.imag_real``, left part first.
     """
-    if left.is_complex() or right.is_complex():
+    if left.is_complex() and right.is_complex():
         return _complex(run, operation, left, right)
     leading = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     if (weight := _matrix(run, right)) is not None:
@@ -55,24 +55,15 @@ def _matrix(run: Run, operand: Tensor) -> Tensor | None:
 
 
 def _complex(run: Run, operation: str, left: Tensor, right: Tensor) -> Tensor:
-    def part(which: str) -> Tensor | None:
-        names = which.split("_")
-        halves = [_half(operand, name) for operand, name in zip((left, right), names, strict=True)]
-        if halves[0] is None or halves[1] is None:
-            return None
-        return product(run, f"{operation}.{which}", halves[0], halves[1])
-
-    real, minus = part("real_real"), part("imag_imag")
-    imaginary = [half for half in (part("real_imag"), part("imag_real")) if half is not None]
-    assert real is not None
-    return torch.complex(real if minus is None else real - minus, sum(imaginary[1:], imaginary[0]))
+    (a, b), (c, d) = _parts(left), _parts(right)
+    real = product(run, f"{operation}.real_real", a, c) - product(run, f"{operation}.imag_imag", b, d)
+    imag = product(run, f"{operation}.real_imag", a, d) + product(run, f"{operation}.imag_real", b, c)
+    return torch.complex(real, imag)
 
 
-def _half(operand: Tensor, name: str) -> Tensor | None:
-    if operand.is_complex():
-        whole = operand.resolve_conj()
-        return (whole.real if name == "real" else whole.imag).resolve_neg()
-    return operand if name == "real" else None
+def _parts(operand: Tensor) -> tuple[Tensor, Tensor]:
+    whole = operand.resolve_conj()
+    return whole.real, whole.imag.resolve_neg()
 
 
 def linear(run: Run, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -123,7 +114,7 @@ def inner(run: Run, input: Tensor, other: Tensor) -> Tensor:
     if not input.ndim or not other.ndim:
         return input * other
     found = product(run, "matmul", input.reshape(-1, input.shape[-1]), other.reshape(-1, other.shape[-1]))
-    return found.reshape(*input.shape[:-1], *other.shape[:-1])
+    return found.reshape((*input.shape[:-1], *other.shape[:-1]))
 
 
 def multi_dot(run: Run, tensors: Sequence[Tensor]) -> Tensor:
