@@ -35,11 +35,14 @@ class Allowance:
     Args:
         patterns: for instance ``("encoder.rnn", "decoder.*")``; ``"*"`` allows all.
         note: hears of everything that was let through.
+
+    ``refused`` keeps the last refusal: a network may catch the exception, and TorchScript wraps it in its own.
     """
 
     def __init__(self, patterns: tuple[str, ...] = (), note: Note | None = None) -> None:
         self.patterns = tuple(patterns)
         self._note = note
+        self.refused: UncoveredContraction | None = None
 
     def site(self, site: SiteKey) -> bool:
         """Whether this site may stay in float."""
@@ -57,7 +60,8 @@ class Allowance:
             UncoveredContraction: its module is not allowed to.
         """
         if not self.module(module):
-            raise UncoveredContraction(operation, module, opaque=opaque)
+            self.refused = UncoveredContraction(operation, module, opaque=opaque)
+            raise self.refused
         if self._note is not None:
             self._note(operation, module, opaque)
 

@@ -61,4 +61,12 @@ def forward(
             Audit(stack, allowance) if audit else nullcontext(),
             Interceptor(handler, stack, allowance, allowed),
         ):
-            return (call or plain_call)(module, x, timestep)
+            try:
+                output = (call or plain_call)(module, x, timestep)
+            except Exception as error:
+                if allowance.refused is None or error is allowance.refused:
+                    raise
+                raise allowance.refused from error
+        if allowance.refused is not None:  # the network caught it, and went another way
+            raise allowance.refused
+        return output

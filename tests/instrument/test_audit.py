@@ -90,7 +90,7 @@ UNCOVERED = {
     "_addmm_activation": (call(lambda x: torch._addmm_activation(W[0], x[0], W)), "body", "aten::_addmm_activation"),
     "aten operator": (call(lambda x: torch.ops.aten.mm(x[0], W)), "body", "aten::mm"),
     "fused attention": (
-        call(lambda x: torch._native_multi_head_attention(x, x, x, 4, 2, torch.ones(12, 4), torch.ones(12), W, W[0])[0]),
+        call(lambda x: torch._native_multi_head_attention(x, x, x, 4, 2, W.repeat(3, 1), torch.ones(12), W, W[0])[0]),
         "body", "torch._native_multi_head_attention",
     ),
     "custom operator": (call(lambda x: twice(x)), "body", "qnoise_test::twice"),
@@ -137,13 +137,13 @@ OPAQUE = (
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("form", [form for form in UNCOVERED if form != "aten operator"])
+@pytest.mark.parametrize("form", UNCOVERED)
 @pytest.mark.parametrize("pattern", ["{}", "bod*"])
 def test_allow_float__lets_a_module_run_as_it_is_and_records_it(form, pattern, mode):
     make, path, _ = UNCOVERED[form]
     module, x = Ignoring(make()), torch.randn(2, 3, 4)
     allowed = (pattern.format(path),)
-    assert torch.equal(forward(module, keep_float, x, T, allow_float=allowed), module(x, T))
+    assert torch.allclose(forward(module, keep_float, x, T, allow_float=allowed), module(x, T), rtol=0, atol=1e-6)
     coverage = cover(module, x, T, allow_float=allowed)
     assert not coverage.complete
     assert coverage.macs == 0 or pattern == "{}"
@@ -163,18 +163,21 @@ def test_allow_float__names_only_what_it_names(mode):
 
 
 def test_allow_float__keeps_a_site_from_the_handler_and_out_of_quantization():
-    body = nn.Sequential(nn.Linear(4, 6), Calls(lambda x: x[:, None]), Recurrent(lambda *a: nn.GRU(6, 4, batch_first=True)),
-                         nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))  # fmt: skip
-    model, allowed = as_model(Ignoring(body), (4,)), ("body.2", "body.4")
+    class Rows(nn.GRU):
+        def forward(self, x):
+            return super().forward(x.flatten(1, 2))[0][:, None]
+
+    body = nn.Sequential(nn.Linear(4, 6), Rows(6, 4, batch_first=True), nn.Linear(4, 4), nn.Linear(4, 4))
+    model, allowed = as_model(Ignoring(body), (1, 2, 4)), ("body.1", "body.2")
     sampler = DDIM(model.schedule, 2)
     with pytest.raises(UncoveredContraction):
         calibrate_ranges(model, sampler, samples=2)
     ranges = calibrate_ranges(model, sampler, samples=2, allow_float=allowed)
     network = QuantizedModel(model, Scheme.parse("w8a8"), ranges, allow_float=allowed)
-    assert [str(facts.key) for facts in network.sites] == ["body.0:linear", "body.5:linear"]
+    assert [str(facts.key) for facts in network.sites] == ["body.0:linear", "body.3:linear"]
     dataset = run(Arm(network), sampler, samples=4)
     assert dataset.sizes["site"] == 2
-    assert '"allow_float":["body.2","body.4"]' in dataset.attrs["config"]
+    assert '"allow_float":["body.1","body.2"]' in dataset.attrs["config"]
 
 
 def test_arms__allow_the_same_modules(tiny_model):
@@ -195,7 +198,8 @@ def test_arms__allow_the_same_modules(tiny_model):
         lambda x: torch.kron(x[0], x[1]), lambda x: F.interpolate(x, scale_factor=2, mode="linear"),
         lambda x: F.normalize(x), lambda x: torch.cross(x[..., :3], x[..., 1:], dim=-1), lambda x: x.lgamma(),
         lambda x: F.avg_pool1d(x, 2), lambda x: F.layer_norm(x, (4,)), lambda x: torch.cummax(x, 1)[0],
-        lambda x: F.grid_sample(x[None], torch.zeros(1, 2, 2, 2)), lambda x: F.glu(x), lambda x: x * x.tolist()[0][0][0],
+        lambda x: F.grid_sample(x[None], torch.zeros(1, 2, 2, 2), align_corners=True), lambda x: F.glu(x),
+        lambda x: x * x.tolist()[0][0][0],
         lambda x: F.embedding_bag(torch.tensor([[0, 1]]), x[0], mode="sum"), lambda x: x * x.sum().item(),
         lambda x: torch.fft.fftshift(x), lambda x: torch.diagonal(x, 0, 1, 2),
     ],
@@ -216,6 +220,17 @@ def test_contracts__judges_every_operator_whose_name_sounds_like_a_product():
     assert {n for n in silent if "backward" not in n and not n.startswith("upsample")} <= {
         "_cudnn_rnn_flatten_weight", "_use_cudnn_rnn_flatten_weight",
     }  # fmt: skip
-    for name in ("add", "mul", "softmax", "_softmax", "native_layer_norm", "sum", "resolve_conj", "polygamma", "silu",
-                 "native_group_norm", "outer", "index_select", "_to_copy", "linalg_vector_norm", "max_pool2d"):  # fmt: skip
-        assert not contracts(name), name
+    harmless = """add mul softmax _softmax native_layer_norm sum resolve_conj polygamma silu native_group_norm outer
+        index_select _to_copy linalg_vector_norm max_pool2d"""
+    assert not any(contracts(name) for name in harmless.split())
+
+
+def test_forward__stops_even_where_the_network_catches_the_error(mode):
+    def quiet(x):
+        try:
+            return torch.cdist(x, x)
+        except RuntimeError:
+            return x
+
+    with pytest.raises(UncoveredContraction, match="cdist"):
+        forward(Ignoring(Calls(quiet)), keep_float, torch.ones(2, 3, 4), T)

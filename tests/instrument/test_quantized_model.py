@@ -290,7 +290,9 @@ def test_weight__is_packed_again_when_it_changes(change):
 def test_weight__is_packed_once_while_it_does_not_change(tiny_model, tiny_ranges, monkeypatch):
 
     count = []
-    monkeypatch.setattr(emulation, "prepare_weight", lambda q: count.append(1) or prepare_weight(q))
+    monkeypatch.setattr(
+        emulation, "prepare_weight", lambda q, **options: count.append(1) or prepare_weight(q, **options)
+    )
     network = QuantizedModel(tiny_model, Scheme.parse("w8a8"), tiny_ranges)
     for _ in range(3):
         network(torch.randn(2, 1, 8, 8), T)

@@ -161,7 +161,7 @@ def test_forward__removes_its_hooks_and_leaves_its_modes_after_an_exception(tiny
     assert visited(module, x) == [str(facts.key) for facts in survey(tiny_model)]
     # nor is the mark that a site is running: an uncovered contraction is still caught
     with pytest.raises(UncoveredContraction):
-        forward(Ignoring(Calls(lambda x: torch.mm(x, x.T))), keep_float, torch.ones(2, 2), T)
+        forward(Ignoring(Calls(lambda x: torch.ops.aten.mm(x, x.T))), keep_float, torch.ones(2, 2), T)
 
 
 def on_a_thread(function):
