@@ -62,7 +62,6 @@ def square(x):
     return x @ x.transpose(1, 2) + torch.eye(3)
 
 
-@torch.jit.script
 def scripted_square(x: torch.Tensor) -> torch.Tensor:
     return x @ x.transpose(1, 2)
 
@@ -107,7 +106,7 @@ UNCOVERED = {
                       "TorchScript graph"),
     "traced": (lambda: torch.jit.trace(nn.Linear(4, 4), torch.ones(2, 3, 4)), "body", "TorchScript graph"),
     "frozen": (lambda: torch.jit.freeze(torch.jit.script(nn.Linear(4, 4).eval())), "body", "TorchScript graph"),
-    "script function": (call(scripted_square), "body", None),
+    "script function": (lambda: Calls(torch.jit.script(scripted_square)), "body", None),
 }  # fmt: skip
 
 

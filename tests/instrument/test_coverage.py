@@ -1,0 +1,66 @@
+"""Claim: the coverage report lists every contraction with its multiply-accumulates, and invents nothing unseen."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch_modules import Calls, Ignoring
+
+from simulator.instrument.coverage import Coverage, Done, Entry, cover
+
+T = torch.zeros(2, dtype=torch.long)
+
+
+def test_cover__gives_the_hand_formulas_of_a_network():
+    body = nn.Sequential(
+        nn.Conv2d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2),  # 9 -> (9 + 4 - 4 - 1) // 2 + 1 = 5
+        nn.ConvTranspose2d(6, 2, 4, stride=3, padding=1, groups=2),  # 5 -> (5 - 1) 3 - 2 + 3 + 1 = 14
+        nn.Flatten(2),
+        nn.Linear(14 * 14, 7),
+        Calls(lambda x: torch.einsum("bij,bkj->bik", x, x)),
+    )
+    entries = cover(Ignoring(body), torch.randn(3, 4, 9, 9), T).entries
+    assert [(entry.site, entry.operands, entry.macs) for entry in entries] == [
+        ("body.0:conv2d", ((3, 4, 9, 9), (6, 2, 3, 3)), 3 * 5 * 5 * 6 * 2 * 3 * 3),
+        ("body.1:conv_transpose2d", ((3, 6, 5, 5), (6, 1, 4, 4)), 3 * 6 * 5 * 5 * 1 * 4 * 4),
+        ("body.3:linear", ((3, 2, 196), (7, 196)), 3 * 2 * 196 * 7),
+        ("body.4:einsum", ((3, 2, 7), (3, 2, 7)), 3 * 2 * 2 * 7),
+    ]
+
+
+def test_report__is_a_table_with_totals():
+    found = Coverage(
+        (
+            Entry("a:linear", Done.HANDLED, ((2, 3), (4, 3)), 24),
+            Entry("b:linear", Done.FLOAT, ((2, 3), (1, 3)), 6),
+            Entry("c:thing", Done.UNKNOWN),
+        )
+    )
+    assert found.report().splitlines() == [
+        "site      done     operands   MACs",
+        "a:linear  handled  2x3 . 4x3    24",
+        "b:linear  float    2x3 . 1x3     6",
+        "c:thing   unknown                ?",
+        "1 of 3 handled, 24 MACs; in float: 6 MACs; unknown: c:thing",
+    ]
+    assert (found.macs, found.float_macs, found.unknown, found.complete) == (24, 6, ("c:thing",), False)
+
+
+def test_cover__does_not_invent_the_cost_of_what_it_cannot_count():
+    body = nn.Sequential(nn.Linear(4, 4), nn.GRU(4, 4), Calls(lambda x: x[0]))
+    coverage = cover(Ignoring(body), torch.randn(2, 3, 4), T, allow_float=("body.1",))
+    assert coverage.float_macs is None
+    assert coverage.macs == 2 * 3 * 16
+    assert not coverage.complete
+    assert coverage.report().endswith("in float: ? MACs; unknown: none")
+
+
+def test_cover__asks_its_handler():
+    def zero(site, contraction):
+        return 0 * contraction.float()
+
+    outputs = []
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+    cover(Ignoring(layer), torch.randn(2, 4), T, handler=zero)
+    assert not outputs[0].any()
