@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -34,12 +35,14 @@ class Entry:
         done: what happened to it.
         operands: shapes of everything multiplied, in order; () outside sites.
         macs: multiply-accumulates of the whole batch, None where they are not known.
+        how: what the handler made of it, for instance its bits.
     """
 
     site: str
     done: Done
     operands: tuple[tuple[int, ...], ...] = ()
     macs: int | None = None
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ class Coverage:
         rows = [("site", "done", "operands", "MACs")]
         for entry in self.entries:
             shapes = " . ".join("x".join(map(str, shape)) for shape in entry.operands)
-            rows.append((entry.site, entry.done.value, shapes, "?" if entry.macs is None else str(entry.macs)))
+            rows.append(
+                (entry.site, entry.how or entry.done.value, shapes, "?" if entry.macs is None else str(entry.macs))
+            )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3].rjust(widths[3])]) for row in rows]
         in_float = "?" if self.float_macs is None else self.float_macs
@@ -92,8 +97,11 @@ def cover(
     handler: Handler | None = None,
     call: Call | None = None,
     allow_float: tuple[str, ...] = (),
+    describe: Callable[[SiteKey], str] | None = None,
 ) -> Coverage:
     """Coverage of one audited pass of ``module(x, timestep)``; a handler is asked for each result, float by default.
+
+    ``describe`` says in a few words what the handler does at a site.
 
     Raises:
         UncoveredContraction: a contraction outside sites, or an opaque operation, that ``allow_float`` does not name.
@@ -102,7 +110,8 @@ def cover(
 
     def enter(site: SiteKey, contraction: Contraction, done: Done) -> None:
         shapes = tuple(tuple(operand.shape) for operand in contraction.operands())
-        entries.append(Entry(str(site), done, shapes, contraction.macs))
+        how = describe(site) if describe is not None and done is Done.HANDLED else ""
+        entries.append(Entry(str(site), done, shapes, contraction.macs, how))
 
     def handle(site: SiteKey, contraction: Contraction) -> Tensor:
         enter(site, contraction, Done.HANDLED)

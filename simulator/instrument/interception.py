@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,9 @@ from simulator.instrument.audit import inside_site
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.sites import ModuleStack, SiteKey
 from simulator.instrument.translations import AS_ONE, LEAVES_TORCH, TRANSLATIONS, Translation
+
+_signature = lru_cache(maxsize=None)(inspect.signature)
+_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 
 Allowed = Callable[[SiteKey, Contraction], None]
 
@@ -60,6 +64,8 @@ class Interceptor(TorchFunctionMode):
         kwargs = kwargs or {}
         translate = self._local.get(func) or TRANSLATIONS.get(func)
         if translate is not None:
+            for operand in args:
+                self._require_plain(operand)
             return _filled(translate, self, args, kwargs) if kwargs else translate(self, *args)
         if func is F.multi_head_attention_forward:
             return self._multi_head_attention(args, kwargs)
@@ -75,7 +81,7 @@ class Interceptor(TorchFunctionMode):
         """Run one contraction at the next site of ``operation``.
 
         Raises:
-            BadInput: operands that are not float32 on the CPU.
+            BadInput: operands that are not float32 on the CPU, or autocast.
         """
         site = self._stack.next_site(operation)
         if self._allowance.site(site):
@@ -83,6 +89,8 @@ class Interceptor(TorchFunctionMode):
                 self._allowed(site, contraction)
             with inside_site():
                 return contraction.float()
+        if torch.is_autocast_enabled("cpu"):
+            raise BadInput("emulation has no autocast", got=f"autocast at {site}", fix="run the model in float32")
         for tensor in contraction.operands():
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
                 raise BadInput(
@@ -96,6 +104,14 @@ class Interceptor(TorchFunctionMode):
     def is_constant(self, tensor: Tensor, /) -> bool:
         """Whether the tensor shares memory with a parameter or buffer of the watched module."""
         return self._stack.is_constant(tensor)
+
+    def _require_plain(self, operand: Any) -> None:
+        if isinstance(operand, Tensor) and (operand.is_nested or _is_wrapped(operand)):
+            raise BadInput(
+                "operands must be plain tensors",
+                got=f"{'a nested tensor' if operand.is_nested else 'one under vmap'} in module {self._stack.path!r}",
+                fix="use padded tensors, and batched operations in place of vmap",
+            )
 
     def _multi_head_attention(self, args: tuple, kwargs: dict) -> Any:
         before, self._local = self._local, inside_multi_head_attention()
@@ -115,7 +131,7 @@ def _filled(translate: Translation, run: Interceptor, args: tuple, kwargs: dict)
     into = kwargs.get("out")
     kwargs = {name: value for name, value in kwargs.items() if name != "out"}
     try:
-        inspect.signature(translate).bind(run, *args, **kwargs)
+        _signature(translate).bind(run, *args, **kwargs)
     except TypeError as error:
         raise BadInput("this form of the call is not emulated", got=str(error), fix="use positional operands") from None
     found = translate(run, *args, **kwargs)

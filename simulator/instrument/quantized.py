@@ -15,6 +15,7 @@ from simulator.arithmetic.weights import PreparedWeight
 from simulator.calibration.observers import Ranges
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
+from simulator.instrument.coverage import Coverage, cover
 from simulator.instrument.forward import forward
 from simulator.instrument.scheme import PROBABILITY, Scheme
 from simulator.instrument.sites import SiteKey
@@ -84,6 +85,25 @@ class QuantizedModel:
                 fix="use a model without data-dependent structure",
             )
         return output
+
+    def coverage(self, x: Tensor, timestep: Tensor) -> Coverage:
+        """What one audited pass does to every contraction: bits of weight and activations, or why not.
+
+        Raises:
+            UncoveredContraction: a contraction ran outside every site.
+        """
+
+        def bits(site: SiteKey) -> str:
+            facts = self._facts[site]
+            inputs = [f"a{self.formats(site)[role].spec.format.bits}" for role in facts.roles]
+            if facts.weight_shape is not None:
+                inputs.append(f"w{self.scheme.weight_spec(edge=facts.edge).format.bits}")
+            return "integer " + " ".join(inputs)
+
+        return cover(
+            self.model.module, x, timestep, handler=lambda site, contraction: self._emulate(site, contraction)[0],
+            call=self.model.call, allow_float=self.allow_float, describe=bits,
+        )  # fmt: skip
 
     def formats(self, site: SiteKey) -> Mapping[str, ScaledFormat]:
         """Format, scale and zero point of each run-time operand of a site, by role."""

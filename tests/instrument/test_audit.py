@@ -233,3 +233,24 @@ def test_forward__stops_even_where_the_network_catches_the_error(mode):
 
     with pytest.raises(UncoveredContraction, match="cdist"):
         forward(Ignoring(Calls(quiet)), keep_float, torch.ones(2, 3, 4), T)
+
+
+AUTOCAST = torch.autocast("cpu", torch.bfloat16)
+REFUSED = {
+    "vmap": (lambda x: torch.vmap(lambda row: row @ W)(x), "vmap"),
+    "nested tensor": (lambda x: F.linear(torch.nested.nested_tensor([x[0], x[1, :2]]), W), "nested"),
+    "sparse operand": (lambda x: x[0].to_sparse() @ W, "sparse_coo"),
+    "double": (lambda x: x.double() @ W.double(), "float64"),
+    "integers": (lambda x: x.long() @ W.long(), "int64"),
+    "complex layer": (lambda x: F.linear(x + 1j, W + 1j).real, "complex64"),
+    "autocast": (AUTOCAST(lambda x: F.linear(x, W)), "autocast"),
+    "other output dtype": (lambda x: torch.bmm(x, x.mT, out_dtype=torch.float32), "out_dtype"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("form", REFUSED)
+def test_forward__refuses_operands_that_it_cannot_emulate(form, mode):
+    function, names = REFUSED[form]
+    with pytest.raises(BadInput, match=names):
+        forward(Ignoring(Calls(function)), keep_float, torch.randn(2, 3, 4), T)

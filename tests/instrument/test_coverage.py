@@ -6,7 +6,11 @@ import torch
 from torch import nn
 from torch_modules import Calls, Ignoring
 
+from simulator.calibration.observers import MinMaxObserver
 from simulator.instrument.coverage import Coverage, Done, Entry, cover
+from simulator.instrument.forward import forward
+from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.scheme import Scheme
 
 T = torch.zeros(2, dtype=torch.long)
 
@@ -64,3 +68,18 @@ def test_cover__asks_its_handler():
     layer.register_forward_hook(lambda module, args, output: outputs.append(output))
     cover(Ignoring(layer), torch.randn(2, 4), T, handler=zero)
     assert not outputs[0].any()
+
+
+def test_quantized_model__reports_the_bits_of_every_site(tiny_model):
+    observer = MinMaxObserver()
+    x = torch.randn(2, 1, 8, 8)
+    forward(tiny_model.module, observer, x, T)
+    network = QuantizedModel(tiny_model, Scheme.parse("w4a6"), observer.ranges({}), allow_float=("embed",))
+    coverage = network.coverage(x, T)
+    assert [(entry.site, entry.how or entry.done.value) for entry in coverage.entries] == [
+        ("embed.0:linear", "float"), ("embed.2:linear", "float"), ("first:conv2d", "integer a8 w8"),
+        ("down:conv2d", "integer a6 w4"), ("qkv:linear", "integer a6 w4"), ("qk", "integer a6 a6"),
+        ("pv", "integer a6 a6"), ("proj:linear", "integer a6 w4"), ("last:conv2d", "integer a8 w8"),
+    ]  # fmt: skip
+    assert coverage.float_macs == 2 * (8 * 12 + 12 * 12)
+    assert coverage.macs == sum(2 * facts.macs for facts in network.sites)
