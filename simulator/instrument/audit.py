@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -46,6 +47,7 @@ _TRANSPARENT = frozenset(("aten", "prim", "prims", "profiler"))
 _state = threading.local()
 
 
+@cache
 def contracts(operation: str) -> bool:
     """Whether the aten operator of this name contracts."""
     name = operation.removesuffix("_")

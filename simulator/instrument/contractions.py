@@ -68,9 +68,8 @@ class Conv(_Weighted):
     def float(self) -> Tensor:
         """The operation in torch float; unequal padding is added as ``padding="same"`` adds it."""
         g, x = self.geometry, self.input
-        extra = [after - before for before, after in g.padding]
-        if any(extra):
-            x = F.pad(x, [n for more in reversed(extra) for n in (0, more)])
+        if any(before != after for before, after in g.padding):
+            x = F.pad(x, [n for before, after in reversed(g.padding) for n in (0, after - before)])
         before = tuple(pair[0] for pair in g.padding)
         return _CONV[g.axes](x, self.weight, self.bias, g.stride, before, g.dilation, g.groups)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -26,8 +27,10 @@ def conv(axes: int) -> Callable[..., Tensor]:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor:
-        kernel, apart = tuple(weight.shape[2:]), _numbers(dilation, axes)
-        geometry = Geometry(_numbers(stride, axes), _padding(padding, axes, kernel, apart), apart, groups)
+        pad = padding if isinstance(padding, str) else _numbers(padding, axes)
+        geometry = _geometry(
+            _numbers(stride, axes), pad, _numbers(dilation, axes), groups, tuple(weight.shape[2:]), axes
+        )
         return _batched(run, f"conv{axes}d", input, axes, lambda x: Conv(x, weight, bias, geometry))
 
     return translate
@@ -98,15 +101,24 @@ def _numbers(value: Any, axes: int) -> tuple[int, ...]:
     return numbers * axes if len(numbers) == 1 else numbers
 
 
-def _padding(
-    padding: Any, axes: int, kernel: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
-    """(before, after) pairs; of an odd total, "same" puts the larger part after, as torch does."""
+@lru_cache(maxsize=1024)
+def _geometry(
+    stride: tuple[int, ...],
+    padding: str | tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    kernel: tuple[int, ...],
+    axes: int,
+) -> Geometry:
+    """Cached: checking a geometry takes as long as a small convolution's bookkeeping.
+
+    Of an odd total, "same" puts the larger part after, as torch does.
+    """
+    if isinstance(padding, tuple):
+        return Geometry(stride, tuple((n, n) for n in padding), dilation, groups)
     if padding == "valid":
-        return ((0, 0),) * axes
+        return Geometry(stride, ((0, 0),) * axes, dilation, groups)
     if padding == "same":
         totals = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-        return tuple((total // 2, total - total // 2) for total in totals)
-    if isinstance(padding, str):
-        raise BadInput("padding must be numbers, same or valid", got=repr(padding), fix="choose one")
-    return tuple((n, n) for n in _numbers(padding, axes))
+        return Geometry(stride, tuple((total // 2, total - total // 2) for total in totals), dilation, groups)
+    raise BadInput("padding must be numbers, same or valid", got=repr(padding), fix="choose one")

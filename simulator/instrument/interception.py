@@ -27,6 +27,7 @@ from simulator.instrument.translations import AS_ONE, LEAVES_TORCH, TRANSLATIONS
 
 _signature = lru_cache(maxsize=None)(inspect.signature)
 _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_SPECIAL = AS_ONE | LEAVES_TORCH | {F.multi_head_attention_forward}
 
 Allowed = Callable[[SiteKey, Contraction], None]
 
@@ -67,14 +68,15 @@ class Interceptor(TorchFunctionMode):
             for operand in args:
                 self._require_plain(operand)
             return _filled(translate, self, args, kwargs) if kwargs else translate(self, *args)
+        if func not in _SPECIAL:
+            return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head_attention(args, kwargs)
         if func in AS_ONE:
             self._allowance.let_through(f"torch.{func.__name__}", self._stack.path)
             with inside_site():
                 return func(*args, **kwargs)
-        if func in LEAVES_TORCH:
-            self._allowance.let_through(f"Tensor.{func.__name__}", self._stack.path, opaque=True)
+        self._allowance.let_through(f"Tensor.{func.__name__}", self._stack.path, opaque=True)
         return func(*args, **kwargs)
 
     def __call__(self, operation: str, contraction: Contraction, /) -> Tensor:
