@@ -10,12 +10,17 @@ import torch.nn.functional as F
 from torch import nn
 from torch_modules import Calls, Ignoring, as_model, keep_float, visited
 
+from samplers.ddim import DDIM
 from samplers.errors import BadInput
 from simulator.arithmetic.geometry import Geometry
+from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument.audit import UncoveredContraction
 from simulator.instrument.contractions import Conv, Linear, MatMul
 from simulator.instrument.forward import forward
+from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.scheme import Scheme
 from simulator.instrument.survey import survey
+from simulator.paired import Arm, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -189,3 +194,36 @@ def test_macs__are_counted_from_shapes():
     conv = Conv(torch.zeros(2, 3, 9, 8), torch.zeros(4, 3, 3, 5), None, Geometry((2, 1), ((1, 1), (2, 2)), (1, 1)))
     assert conv.macs == 2 * 5 * 8 * 4 * 3 * 3 * 5
     assert conv.float().shape == (2, 4, 5, 8)
+
+
+class SequenceFirst(nn.Module):
+    """Runs its layer on (sequence, batch, width)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.attention = nn.Linear(4, 8), nn.MultiheadAttention(8, 2)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x, timestep):
+        rows = self.layer(x.flatten(1, 2).transpose(0, 1))
+        return self.last(self.attention(rows, rows, rows)[0]).transpose(0, 1).reshape(x.shape)
+
+
+def test_survey__finds_the_axis_of_the_samples():
+    axes = {str(facts.key): facts.sample_axis for facts in survey(as_model(SequenceFirst(), (1, 5, 4)))}
+    assert axes == {
+        "layer:linear": 1, "attention:linear": 1, "attention:qk": 0, "attention:pv": 0, "attention:linear#1": 0,
+        "last:linear": 1,
+    }  # fmt: skip
+
+
+def test_record__keeps_samples_apart_wherever_their_axis_lies():
+    model = as_model(SequenceFirst(), (1, 5, 4))
+    sampler = DDIM(model.schedule, 2)
+    ranges = calibrate_ranges(model, sampler, samples=4)
+    arm = Arm(QuantizedModel(model, Scheme.parse("w8a4"), ranges))
+    whole, single = (run(arm, sampler, samples=4, batch_size=size, kinds=("injected",)) for size in (4, 1))
+    names = ["layer:linear", "attention:linear", "attention:qk", "attention:pv", "last:linear"]
+    got, want = (dataset.site_injected.isel(step=0).sel(site=names) for dataset in (whole, single))
+    assert float(abs(got - want).max()) < 1e-5
+    assert float(want.std("block").max()) > 1e-2  # samples differ, so that mixing them would show

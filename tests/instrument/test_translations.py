@@ -15,7 +15,11 @@ from engine_calls import by_engine, by_float64
 from torch import nn
 from torch_modules import Calls, Ignoring, as_model, keep_float
 
+from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.operands import ScaledFormat
+from simulator.arithmetic.quantizer import QuantSpec
 from simulator.calibration.observers import MinMaxObserver
+from simulator.instrument import emulation
 from simulator.instrument.contractions import Linear, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
@@ -301,3 +305,13 @@ def test_quantized_model__runs_a_network_of_all_kinds_of_layers():
     got = QuantizedModel(model, Scheme.parse("w8a8"), observer.ranges({}))(x, T)
     want = model.module(x, T)
     assert (got - want).square().mean() < 1e-3 * want.square().mean()
+
+
+def test_emulation__counts_clipped_elements_of_a_shared_operand_as_often_as_they_are_read():
+    left, right = torch.full((3, 2, 4), 9.0), torch.full((1, 5, 4), 9.0)
+    how = ScaledFormat(QuantSpec(IntFormat(8, signed=False)), np.float32(0.01), 0)
+    shared = emulation.matmul(MatMul(left, right, ("left", "right")), how, how)
+    whole = emulation.matmul(MatMul(left, right.expand(3, 5, 4).clone(), ("left", "right")), how, how)
+    assert torch.equal(shared[0], whole[0])
+    assert shared[1] == whole[1] == 3 * (2 + 5) * 4
+    assert MatMul(left, right, ("left", "right")).elements == 3 * (2 + 5) * 4
