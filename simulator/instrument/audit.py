@@ -2,8 +2,10 @@
 
 Sums of products that torch does as one operator are contractions here: matrix products, convolutions, attention,
 recurrent cells, pairwise distances, Fourier transforms, and linear algebra (solvers, factorizations). Operators of
-other namespaces (custom operators, quantized ones) are opaque. Elementwise products, reductions, interpolation, outer
-products and gathers are not contractions; a product and a sum written as two operators cannot be told from them.
+other namespaces (custom operators, quantized ones) are opaque. Functions that torch runs as one (recurrent cells,
+cdist) are stopped by the function mode already, under their own names. Elementwise products, reductions,
+interpolation, outer products and gathers are not contractions; a product and a sum written as two operators cannot be
+told from them.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ class Audit(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Called by torch for each operator that reaches the dispatcher."""
+        """Called by torch for each operator that reaches the dispatcher; higher-order ones torch refuses itself."""
         if getattr(_state, "inside", False):
             return func(*args, **(kwargs or {}))
         operation = func.overloadpacket.__name__

@@ -70,12 +70,18 @@ def conv_transpose(operation: ConvTranspose, how: ScaledFormat, weight: Prepared
 def matmul(operation: MatMul, how_left: ScaledFormat, how_right: ScaledFormat) -> tuple[Tensor, int]:
     """A matmul of two activations."""
     leading = operation.leading
-    left = _broadcast(quantize_matrices(array(operation.left), how_left, side="left"), leading)
-    right = _broadcast(quantize_matrices(array(operation.right), how_right, side="right"), leading)
+    left = quantize_matrices(array(operation.left), how_left, side="left")
+    right = quantize_matrices(array(operation.right), how_right, side="right")
     rows, columns = operation.left.shape[-2], operation.right.shape[-2]
     out = torch.empty(*leading, rows, columns)
+    clipped = _clipped(left, leading) + _clipped(right, leading)
+    if prod(right.bytes.shape[:-2]) == 1 and operation.left.numel():  # one right matrix: all rows are one matrix too
+        leading, rows = (1,), prod(leading) * rows
+        left = replace(left, bytes=left.bytes.reshape(1, rows, -1))
+        right = replace(right, bytes=right.bytes.reshape(1, columns, -1))
+    left, right = _broadcast(left, leading), _broadcast(right, leading)
     contract.batched_matmul(left, right, out=out.numpy().reshape(-1, rows, columns))
-    return out, left.clipped + right.clipped
+    return out, clipped
 
 
 def view(tensor: Tensor) -> np.ndarray:
@@ -91,10 +97,13 @@ def array(tensor: Tensor) -> np.ndarray:
 def _broadcast(operand: Activation, leading: tuple[int, ...]) -> Activation:
     """Bytes (..., rows, depth) as one batch axis of all leading axes."""
     matrix = operand.bytes.shape[-2:]
-    own = prod(operand.bytes.shape[:-2])
     codes = np.broadcast_to(operand.bytes, (*leading, *matrix)).reshape(-1, *matrix)
-    repeats = prod(leading) // own if own else 0
-    return replace(operand, bytes=np.ascontiguousarray(codes), clipped=operand.clipped * repeats)
+    return replace(operand, bytes=np.ascontiguousarray(codes))
+
+
+def _clipped(operand: Activation, leading: tuple[int, ...]) -> int:
+    own = prod(operand.bytes.shape[:-2])
+    return operand.clipped * (prod(leading) // own) if own else 0
 
 
 def _channels_last(image: Tensor) -> np.ndarray:

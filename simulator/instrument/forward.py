@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simulator.instrument.allowance import Allowance, Note
+from simulator.instrument.allowance import Allowance, Note, UncoveredContraction
 from simulator.instrument.audit import Audit
 from simulator.instrument.interception import Allowed, Handler, Interceptor
 from simulator.instrument.sites import watching
+from simulator.instrument.worker_threads import hearing_of_threads
+
+_HIGHER_ORDER = re.compile(r"no rule registered for HigherOrderOperator (\w+)")
+"""How torch refuses operators that are graphs of their own (flex_attention, cond) under a dispatch mode."""
 
 Call = Callable[[Any, Tensor, Tensor], Tensor]
 """Adapter of a network that is not called as ``module(x, timestep)``: called with (module, x, timestep), it adds what
@@ -57,13 +62,20 @@ def forward(
     allowance = Allowance(allow_float, note)
     with watching(module) as stack:
         stack.restart(lambda path: allowance.let_through("TorchScript graph", path, opaque=True))
+
+        def hear(function: str) -> None:
+            allowance.let_through(function, stack.path, opaque=True)
+
         with (
+            hearing_of_threads(hear) if audit else nullcontext(),
             Audit(stack, allowance) if audit else nullcontext(),
             Interceptor(handler, stack, allowance, allowed),
         ):
             try:
                 output = (call or plain_call)(module, x, timestep)
             except Exception as error:
+                if isinstance(error, NotImplementedError) and (named := _HIGHER_ORDER.search(str(error))):
+                    raise UncoveredContraction(f"higher_order::{named[1]}", "", opaque=True) from error
                 if allowance.refused is None or error is allowance.refused:
                     raise
                 raise allowance.refused from error

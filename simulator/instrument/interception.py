@@ -27,6 +27,7 @@ from simulator.instrument.translations import AS_ONE, LEAVES_TORCH, TRANSLATIONS
 
 _signature = lru_cache(maxsize=None)(inspect.signature)
 _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_NO_DISPATCH = torch._C._disabled_torch_dispatch_impl
 _SPECIAL = AS_ONE | LEAVES_TORCH | {F.multi_head_attention_forward}
 
 Allowed = Callable[[SiteKey, Contraction], None]
@@ -65,17 +66,20 @@ class Interceptor(TorchFunctionMode):
         kwargs = kwargs or {}
         translate = self._local.get(func) or TRANSLATIONS.get(func)
         if translate is not None:
-            for operand in args:
-                self._require_plain(operand)
-            return _filled(translate, self, args, kwargs) if kwargs else translate(self, *args)
+            try:
+                for operand in (*args, *kwargs.values()):
+                    self._require_plain(operand)
+                return _filled(translate, self, args, kwargs) if kwargs else translate(self, *args)
+            except BadInput:
+                if not self._allowance.module(self._stack.path):
+                    raise
+                return self._as_one(func, args, kwargs)  # no form of this project's, but it may stay in float
         if func not in _SPECIAL:
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head_attention(args, kwargs)
         if func in AS_ONE:
-            self._allowance.let_through(f"torch.{func.__name__}", self._stack.path)
-            with inside_site():
-                return func(*args, **kwargs)
+            return self._as_one(func, args, kwargs)
         self._allowance.let_through(f"Tensor.{func.__name__}", self._stack.path, opaque=True)
         return func(*args, **kwargs)
 
@@ -107,12 +111,21 @@ class Interceptor(TorchFunctionMode):
         """Whether the tensor shares memory with a parameter or buffer of the watched module."""
         return self._stack.is_constant(tensor)
 
+    def _as_one(self, func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """A function that may stay in float, under its own name."""
+        self._allowance.let_through(f"torch.{func.__name__}", self._stack.path)
+        with inside_site():
+            return func(*args, **kwargs)
+
     def _require_plain(self, operand: Any) -> None:
-        if isinstance(operand, Tensor) and (operand.is_nested or _is_wrapped(operand)):
+        if not isinstance(operand, Tensor):
+            return
+        if operand.is_nested or _is_wrapped(operand) or type(operand).__torch_dispatch__ is not _NO_DISPATCH:
+            kind = "nested" if operand.is_nested else "under vmap" if _is_wrapped(operand) else type(operand).__name__
             raise BadInput(
                 "operands must be plain tensors",
-                got=f"{'a nested tensor' if operand.is_nested else 'one under vmap'} in module {self._stack.path!r}",
-                fix="use padded tensors, and batched operations in place of vmap",
+                got=f"a tensor that is {kind}, in module {self._stack.path!r}",
+                fix="use padded float32 tensors, and batched operations in place of vmap",
             )
 
     def _multi_head_attention(self, args: tuple, kwargs: dict) -> Any:

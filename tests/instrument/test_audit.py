@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
+from torch.testing._internal.two_tensor import TwoTensor
 from torch_modules import Calls, Ignoring, as_model, keep_float, visited
 
 from samplers.ddim import DDIM
@@ -66,6 +70,16 @@ def scripted_square(x: torch.Tensor) -> torch.Tensor:
     return x @ x.transpose(1, 2)
 
 
+def on_a_thread(x: torch.Tensor) -> torch.Tensor:
+    found: list[torch.Tensor] = []
+    thread = threading.Thread(target=lambda: found.append(F.linear(x, W)))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+POOL = ThreadPoolExecutor(1)
+POOL.submit(int).result()  # its thread runs before any audit
 W = torch.ones(4, 4)
 UNCOVERED = {
     "LSTM": (lambda: Recurrent(nn.LSTM), "body.inner", "torch.lstm"),
@@ -106,6 +120,8 @@ UNCOVERED = {
                       "TorchScript graph"),
     "traced": (lambda: torch.jit.trace(nn.Linear(4, 4), torch.ones(2, 3, 4)), "body", "TorchScript graph"),
     "frozen": (lambda: torch.jit.freeze(torch.jit.script(nn.Linear(4, 4).eval())), "body", "TorchScript graph"),
+    "thread": (call(lambda x: on_a_thread(x)), "body", "Thread.start"),
+    "thread pool": (call(lambda x: POOL.submit(F.linear, x, W).result()), "body", "ThreadPoolExecutor.submit"),
     "script function": (lambda: Calls(torch.jit.script(scripted_square)), "body", None),
 }  # fmt: skip
 
@@ -132,6 +148,8 @@ OPAQUE = (
     "script inside",
     "traced",
     "frozen",
+    "thread",
+    "thread pool",
 )
 
 
@@ -239,6 +257,8 @@ AUTOCAST = torch.autocast("cpu", torch.bfloat16)
 REFUSED = {
     "vmap": (lambda x: torch.vmap(lambda row: row @ W)(x), "vmap"),
     "nested tensor": (lambda x: F.linear(torch.nested.nested_tensor([x[0], x[1, :2]]), W), "nested"),
+    "vmap by keyword": (lambda x: torch.vmap(lambda row: F.linear(row, weight=W))(x), "vmap"),
+    "tensor subclass": (lambda x: x @ TwoTensor(W, W), "TwoTensor"),
     "sparse operand": (lambda x: x[0].to_sparse() @ W, "sparse_coo"),
     "double": (lambda x: x.double() @ W.double(), "float64"),
     "integers": (lambda x: x.long() @ W.long(), "int64"),
@@ -254,3 +274,41 @@ def test_forward__refuses_operands_that_it_cannot_emulate(form, mode):
     function, names = REFUSED[form]
     with pytest.raises(BadInput, match=names):
         forward(Ignoring(Calls(function)), keep_float, torch.randn(2, 3, 4), T)
+
+
+def test_allow_float__lets_forms_run_that_are_not_emulated(mode):
+    def drops(x):
+        return F.scaled_dot_product_attention(x, x, x, dropout_p=0.0, is_causal=True).double() @ W.double()
+
+    module, x = Ignoring(Calls(drops)), torch.randn(2, 3, 4)
+    with pytest.raises(BadInput):
+        forward(module, keep_float, x, T)
+    assert torch.allclose(forward(module, keep_float, x, T, allow_float=("body",)), module(x, T), rtol=0, atol=1e-6)
+
+
+def test_forward__leaves_the_threads_of_others_alone():
+    start, submit = threading.Thread.start, ThreadPoolExecutor.submit
+    inside, done = threading.Event(), threading.Event()
+
+    def meet(x):
+        inside.set()
+        assert done.wait(30)
+        return x
+
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(lambda: forward(Ignoring(Calls(meet)), keep_float, torch.ones(2, 4), T))
+        assert inside.wait(30)
+        assert torch.equal(on_a_thread(torch.ones(2, 4)), torch.full((2, 4), 4.0))  # while that pass is audited
+        forward(Ignoring(nn.Linear(4, 4)), keep_float, torch.ones(2, 4), T)
+        done.set()
+        running.result()
+    assert (threading.Thread.start, ThreadPoolExecutor.submit) == (start, submit)
+
+
+def test_forward__stops_at_a_higher_order_operator(mode):
+    def flexible(x):
+        x = x.repeat(1, 1, 4)[None]
+        return flex_attention(x, x, x)
+
+    with pytest.raises(UncoveredContraction, match="higher_order::flex_attention"):
+        forward(Ignoring(Calls(flexible)), keep_float, torch.ones(2, 3, 4), T)

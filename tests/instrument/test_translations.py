@@ -89,6 +89,8 @@ FORMS = {
     "matmul of a weight": call(lambda x, m: m.w @ x, X, {"matmul": 2 * 4 * 3 * 6}, False, w=(6, 3)),
     "matmul, broadcast left": call(lambda x, m: x[:, :1] @ (2 * swap(x))[:, None], X, {"matmul": 2 * 2 * 4 * 3}),
     "matmul, broadcast right": call(lambda x, m: x[:, None] @ (2 * swap(x))[:1, None], X, {"matmul": ROWS * 4 * 3}),
+    "matmul with one matrix": call(lambda x, m: x[:, None] @ (2 * x[0, :2].T), X, {"matmul": ROWS * 4 * 2}, False),
+    "matmul of one matrix": call(lambda x, m: (2 * x[0, :2]) @ swap(x)[:, None], X, {"matmul": ROWS * 4 * 2}, False),
     "matmul with a vector": call(lambda x, m: x @ (2 * x[0, 0]), X, {"matmul": ROWS * 4}, False),
     "vector with matmul": call(lambda x, m: (2 * x[0, 0]) @ swap(x), X, {"matmul": ROWS * 4}, False),
     "vector with a weight": call(lambda x, m: x @ m.w, X, {"matmul": ROWS * 4}, False, w=(4,)),
@@ -96,6 +98,12 @@ FORMS = {
     "bmm": call(lambda x, m: torch.bmm(x, swap(x)), X, {"matmul": 2 * 9 * 4}),
     "bmm with an expanded weight": call(
         lambda x, m: x.bmm(m.w.expand(2, 4, 5)), X, {"matmul": ROWS * 4 * 5}, False, **WEIGHT
+    ),
+    "rows with an expanded weight": call(
+        lambda x, m: x @ m.w.expand(6, 4, 5), (3, 4), {"matmul": 3 * 4 * 5}, False, **WEIGHT
+    ),
+    "an expanded weight with columns": call(
+        lambda x, m: m.w.expand(6, 5, 4) @ x, (4, 3), {"matmul": 3 * 4 * 5}, False, w=(5, 4)
     ),
     "mm": call(lambda x, m: torch.mm(x, m.w), (3, 4), {"matmul": 3 * 4 * 5}, **WEIGHT),
     "mm out": call(lambda x, m: torch.mm(x, m.w, out=torch.empty(0)), (3, 4), {"matmul": 3 * 4 * 5}, **WEIGHT),
@@ -278,10 +286,11 @@ def test_product__with_a_parameter_or_buffer_is_a_layer_and_between_activations_
 
         def forward(self, x, timestep):
             x = x @ self.table + self.table @ x + x @ self.weight[1].T + torch.einsum("bij,kj->bik", x, self.table)
+            x = x @ self.table.expand(2, 4, 4) + self.table.expand(2, 4, 4) @ x
             return x @ self.weight + x @ (self.table * 2) + x @ x
 
     kinds = [type(contraction) for _, contraction in captured(Both(), torch.randn(2, 4, 4))]
-    assert kinds == [Linear] * 4 + [MatMul] * 3  # a weight per sample has no one matrix; a computed one is run time
+    assert kinds == [Linear] * 6 + [MatMul] * 3  # a weight per sample has no one matrix; a computed one is run time
 
 
 def test_product__of_complex_operands_is_a_site_for_each_pair_of_parts():
@@ -291,6 +300,13 @@ def test_product__of_complex_operands_is_a_site_for_each_pair_of_parts():
     names = [str(site) for site, _ in captured(module, x)]
     assert names == [f"body:matmul.{part}" for part in ("real_real", "imag_imag", "real_imag", "imag_real")]
     assert torch.allclose(forward(module, keep_float, x, T), module(x, T), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [torch.vdot, torch.dot, torch.linalg.vecdot, torch.inner])
+def test_product__of_complex_vectors_conjugates_where_torch_does(function):
+    a, b = torch.randn(2, 4, dtype=torch.complex64)
+    module = Ignoring(Calls(lambda x: function(a, b)))
+    assert torch.allclose(forward(module, keep_float, torch.ones(2), T), function(a, b), rtol=0, atol=1e-5)
 
 
 def test_quantized_model__runs_a_network_of_all_kinds_of_layers():
