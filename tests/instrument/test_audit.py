@@ -305,6 +305,7 @@ def test_forward__leaves_the_threads_of_others_alone():
     assert (threading.Thread.start, ThreadPoolExecutor.submit) == (start, submit)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
 def test_forward__stops_at_a_higher_order_operator(mode):
     def flexible(x):
         x = x.repeat(1, 1, 4)[None]

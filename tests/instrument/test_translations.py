@@ -170,6 +170,10 @@ FORMS = {
         lambda x, m: torch.convolution(x, m.w, None, (1,), (1,), (1,), False, (0,), 1), (2, 4, 9),
         {"conv1d": 2 * 9 * 5 * 4 * 3}, w=(5, 4, 3),
     ),
+    "convolution, transposed": call(
+        lambda x, m: torch.convolution(x, m.w, None, (2,), (1,), (3,), True, (1,), 2), (2, 4, 9),
+        {"conv_transpose1d": 2 * 4 * 9 * 5 * 3}, w=(4, 5, 3),
+    ),
     "conv_transpose1d": layer(
         lambda: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2), (2, 4, 5), {"conv_transpose1d": 2 * 4 * 5 * 3 * 3}
     ),
