@@ -112,7 +112,7 @@ def run_arms(
     with watching(model.module):
         for done, first in enumerate(batches):
             members = np.arange(first, min(first + batch_size, samples))
-            for point in _full_precision(model, sampler, state, noise, members):
+            for point in _full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members):
                 if INJECTED in kinds:
                     for network in networks.values():
                         network.inject(point)
@@ -136,6 +136,8 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
         raise BadInput(
             "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"
         )
+    if len(found := {arm.quantized.allow_float for arm in arms}) != 1:
+        raise BadInput("arms of one run must allow the same modules in float", got=found, fix="make one run for each")
     model = next(iter(models.values()))
     if sampler.prediction_type != model.prediction_type:
         raise BadInput(
@@ -179,14 +181,19 @@ class _Point:
 
 
 def _full_precision(
-    model: Model, sampler: Sampler, state: State, noise: NoiseStream, members: np.ndarray
+    model: Model,
+    allow_float: tuple[str, ...],
+    sampler: Sampler,
+    state: State,
+    noise: NoiseStream,
+    members: np.ndarray,
 ) -> Iterator[_Point]:
     """Walk the full-precision trajectory of one batch, step by step."""
     x = state.cast(noise.initial(members, model.sample_shape))
     for step, update in enumerate(sampler.updates):
         outputs: dict[SiteKey, Tensor] = {}
         timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-        output = forward(model.module, _keep(outputs), x.float(), timestep)
+        output = forward(model.module, _keep(outputs), x.float(), timestep, call=model.call, allow_float=allow_float)
         arithmetic = _Arithmetic(state, sampler.prediction_type, update)
         x0, epsilon = arithmetic.predict(output, x)
         z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None

@@ -28,8 +28,11 @@ TARGET = "int32-float32"
 
 def run_config(quantized: QuantizedModel, correction: Correction, **settings: Any) -> dict[str, Any]:
     """All that determines the bytes of a run's file, as plain JSON values."""
+    # named only where something is allowed: keys of runs that allow nothing stay as they were
+    allowed = {"allow_float": list(quantized.allow_float)} if quantized.allow_float else {}
     return {
         **model_config(quantized.model),
+        **allowed,
         "scheme": str(quantized.scheme),
         "ranges": dict(quantized.ranges.source),
         "correction": correction.config(),

@@ -43,17 +43,17 @@ class SiteRecord:
 
     def __init__(self, steps: int, samples: int, sites: tuple[SiteFacts, ...]) -> None:
         self._index = {facts.key: index for index, facts in enumerate(sites)}
-        self._batched = [facts.batched for facts in sites]
+        self._axes = [facts.sample_axis if facts.batched else None for facts in sites]
         self._blocks = np.zeros((steps, len(sites), block_count(samples), SIZE))
         self.clipped = np.zeros((steps, len(sites)), np.int64)
 
     def add(
         self, step: int, members: np.ndarray, site: SiteKey, reference: Tensor, quantized: Tensor, clipped: int
     ) -> None:
-        """Record samples ``members`` of ``site`` at ``step``; tensors float32, the batch in front if there is one."""
+        """Record samples ``members`` of ``site`` at ``step``; tensors float32."""
         index = self._index[site]
-        batch, batched = len(members), self._batched[index]
-        rows = row_moments(_sample_rows(reference, batch, batched), _sample_rows(quantized, batch, batched))
+        batch, axis = len(members), self._axes[index]
+        rows = row_moments(_sample_rows(reference, batch, axis), _sample_rows(quantized, batch, axis))
         merge_into_blocks(self._blocks[step, index], rows, members)
         self.clipped[step, index] += clipped
 
@@ -73,10 +73,12 @@ def central_moments(moments: np.ndarray) -> np.ndarray:
     return stored
 
 
-def _sample_rows(output: Tensor, batch: int, batched: bool) -> np.ndarray:
+def _sample_rows(output: Tensor, batch: int, axis: int | None) -> np.ndarray:
     """One row per sample; images in channels-last order, which is how the engine leaves them."""
+    if axis:
+        output = output.movedim(axis, 0)
     if output.ndim == 4:
         output = output.permute(0, 2, 3, 1)
-    if not batched:  # computed once for all samples, such as an embedding of positions
+    if axis is None:  # computed once for all samples, such as an embedding of positions
         output = output.expand(batch, *output.shape)
     return output.reshape(batch, -1).contiguous().numpy()

@@ -14,6 +14,7 @@ from simulator.arithmetic.exact import exact_conv, require_code_array, require_c
 from simulator.arithmetic.geometry import Geometry, require_geometry
 from simulator.arithmetic.matmul import Accumulated, check_bias, multiply_rows, require_int64, require_machine
 from simulator.arithmetic.pair_accumulator import PairAccumulator, Pairing
+from simulator.arithmetic.transposed import Stretched, flipped_kernel
 
 WINDOW_CODES = 1 << 24
 """Codes of windows held in memory at once."""
@@ -124,26 +125,11 @@ def integer_conv_transpose(
             got=f"{x.shape}, {w.shape}, groups={geometry.groups}, output_padding={extra}",
             fix="permute the operands",
         )
-    limits = tuple(map(max, geometry.stride, geometry.dilation))
-    if any(not 0 <= n < limit for n, limit in zip(extra, limits, strict=True)):
-        raise BadInput("output_padding must be smaller than stride or dilation", got=extra, fix=f"stay below {limits}")
-    size = tuple((n - 1) * s + 1 for n, s in zip(x.shape[1:-1], geometry.stride, strict=True))
-    image = np.full((len(x), *size, x.shape[-1]), x_zero, x.dtype)
-    image[(slice(None), *(slice(None, None, s) for s in geometry.stride))] = x
-    reach = tuple(d * (k - 1) for d, k in zip(geometry.dilation, w.shape[2:], strict=True))
-    borders = [
-        (r - before, r - after + more) for r, (before, after), more in zip(reach, geometry.padding, extra, strict=True)
-    ]
-    # a padding beyond the kernel's reach takes pixels away
-    image = image[(slice(None), *(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(borders, size, strict=True)))]
-    if not image.size:
-        raise BadInput("the output must have at least one element", got=f"padding {geometry.padding}", fix="pad less")
-    plain = Geometry(
-        (1,) * geometry.axes, tuple((max(a, 0), max(b, 0)) for a, b in borders), geometry.dilation, geometry.groups
-    )
-    grouped = np.flip(w, axis=tuple(range(2, w.ndim))).reshape(geometry.groups, -1, *w.shape[1:])
-    kernel = np.ascontiguousarray(grouped.swapaxes(1, 2)).reshape(-1, len(w) // geometry.groups, *w.shape[2:])
-    return integer_conv(image, kernel, accumulator, plain, x_zero=x_zero, w_zero=w_zero, bias=bias, count=count)
+    stretched = Stretched.of(x.shape[1:-1], w.shape[2:], geometry, extra)
+    return integer_conv(
+        stretched.image(x, x_zero), flipped_kernel(w, geometry.groups), accumulator, stretched.plain,
+        x_zero=x_zero, w_zero=w_zero, bias=bias, count=count,
+    )  # fmt: skip
 
 
 def _require_fit(x: np.ndarray, w: np.ndarray, geometry: Geometry) -> None:

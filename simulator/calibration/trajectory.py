@@ -28,6 +28,7 @@ def calibrate_ranges(
     samples: int = 256,
     seed: int = 0,
     batch_size: int = 64,
+    allow_float: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Ranges:
     """Minimum and maximum of every run-time operand over all steps of a full-precision sampling run.
@@ -38,6 +39,7 @@ def calibrate_ranges(
         samples: size of the calibration set.
         seed: of its noise stream, whose purpose is "calibrate": disjoint from every evaluation stream.
         batch_size: samples per forward pass.
+        allow_float: patterns of sites and modules that stay in float, as the quantized network's.
         progress: called after each step with (steps done, steps in all).
 
     Raises:
@@ -52,7 +54,7 @@ def calibrate_ranges(
 
     def denoise(x: Tensor, timestep: Tensor) -> Tensor:
         nonlocal done
-        output = forward(model.module, observer, x, timestep)
+        output = forward(model.module, observer, x, timestep, call=model.call, allow_float=allow_float)
         done += 1
         if progress is not None:
             progress(done, total)

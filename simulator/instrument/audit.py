@@ -1,45 +1,61 @@
-"""Nothing stays in float unseen: a dispatch mode that stops the run at any contraction outside a site."""
+"""Nothing stays in float unseen: a dispatch mode that stops the run at any contraction outside a site.
+
+Sums of products that torch does as one operator are contractions here: matrix products, convolutions, attention,
+recurrent cells, pairwise distances, Fourier transforms, and linear algebra (solvers, factorizations). Operators of
+other namespaces (custom operators, quantized ones) are opaque. Functions that torch runs as one (recurrent cells,
+cdist) are stopped by the function mode already, under their own names. Elementwise products, reductions,
+interpolation, outer products and gathers are not contractions; a product and a sum written as two operators cannot be
+told from them.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samplers.errors import QnoiseError
+from simulator.instrument.allowance import Allowance, UncoveredContraction
 from simulator.instrument.sites import ModuleStack
 
+__all__ = ["Audit", "UncoveredContraction", "contracts", "inside_site"]
+
 # fmt: off
-_CONTRACTIONS = frozenset((
-    "mm", "addmm", "bmm", "baddbmm", "addbmm", "matmul", "linear", "mv", "addmv", "dot", "vdot", "addr", "outer",
-    "einsum", "tensordot", "inner", "linalg_vecdot", "_addmm_activation", "conv_tbc", "_int_mm", "_scaled_mm",
-    "bilinear", "_trilinear", "cdist", "_cdist_forward",
-    "convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution", "mkldnn_linear",
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-    "_conv_depthwise2d", "thnn_conv2d", "slow_conv3d", "slow_conv_transpose2d", "slow_conv_transpose3d",
-    "scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention",
-    "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
-    "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell",
-    "rnn_tanh_cell", "rnn_relu_cell", "mkldnn_rnn_layer", "quantized_lstm",
+_NAMES = frozenset((
+    "linear", "bilinear", "_trilinear", "einsum", "tensordot", "inner", "dot", "vdot", "mv", "addmv", "cov",
+    "corrcoef", "cdist", "_cdist_forward", "_euclidean_dist", "pdist", "_pdist_forward",
+    "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", "quantized_lstm",
+    "quantized_gru", "stft", "istft", "inverse", "pinverse", "det", "logdet", "slogdet", "svd", "qr", "geqrf", "orgqr",
+    "ormqr", "lu_solve", "triangular_solve", "cholesky", "cholesky_inverse", "cholesky_solve",
+    "_cholesky_solve_helper", "_lu_with_info", "_compute_linear_combination", "_spsolve",
+))
+# every operator whose name holds one of these words, but for the few in _HARMLESS
+_WORDS = (
+    "mm", "matmul", "conv", "attention", "multi_head", "transformer", "fft_", "linalg_", "matrix_exp", "matrix_power",
+    "multi_dot", "_rnn", "_lstm", "_gru", "_linear", "sparse_semi_structured", "chain_",
+)
+_HARMLESS = frozenset((
+    "linalg_vector_norm", "linalg_norm", "linalg_cross", "linalg_diagonal", "linalg__powsum", "linalg_vander",
+    "_linalg_check_errors", "fft_fftshift", "fft_ifftshift", "fft_fftfreq", "fft_rfftfreq", "cummax", "cummin",
+    "_cummax_helper", "_cummin_helper", "hamming_window", "_convert_indices_from_coo_to_csr",
+    "_convert_indices_from_csr_to_coo", "_nested_get_jagged_dummy",
 ))
 # fmt: on
+_TRANSPARENT = frozenset(("aten", "prim", "prims", "profiler"))
 
 _state = threading.local()
 
 
-class UncoveredContraction(QnoiseError, RuntimeError):
-    """A contraction ran that no site covers, so part of the network would have stayed in float."""
-
-    def __init__(self, operation: str, module: str) -> None:
-        self.operation, self.module = operation, module
-        super().__init__(
-            f"every contraction must run at a site, got aten::{operation} in module {module or '(root)'!r}; "
-            "write it with torch.matmul, F.linear, F.conv2d or F.scaled_dot_product_attention"
-        )
+@cache
+def contracts(operation: str) -> bool:
+    """Whether the aten operator of this name contracts."""
+    name = operation.removesuffix("_")
+    if name in _HARMLESS or name.startswith("upsample"):
+        return False
+    return name in _NAMES or any(word in name.replace("gamma", "") for word in _WORDS)
 
 
 @contextmanager
@@ -54,11 +70,11 @@ def inside_site() -> Iterator[None]:
 
 
 class Audit(TorchDispatchMode):
-    """Raise :class:`UncoveredContraction` at the first contraction outside a site."""
+    """Let ``allowance`` judge every contraction and every opaque operator outside a site."""
 
-    def __init__(self, stack: ModuleStack) -> None:
+    def __init__(self, stack: ModuleStack, allowance: Allowance | None = None) -> None:
         super().__init__()
-        self._stack = stack
+        self._stack, self._allowance = stack, allowance or Allowance()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -66,13 +82,15 @@ class Audit(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Called by torch for each operator that reaches the dispatcher."""
+        """Called by torch for each operator that reaches the dispatcher; higher-order ones torch refuses itself."""
         if getattr(_state, "inside", False):
             return func(*args, **(kwargs or {}))
         operation = func.overloadpacket.__name__
-        if operation.removesuffix("_") in _CONTRACTIONS:
-            raise UncoveredContraction(operation, self._stack.path)
-        if func._can_decompose():  # in inference mode composite operators arrive whole: look inside
+        if func.namespace not in _TRANSPARENT:
+            self._allowance.let_through(f"{func.namespace}::{operation}", self._stack.path, opaque=True)
+        elif contracts(operation):
+            self._allowance.let_through(f"aten::{operation}", self._stack.path)
+        elif func._can_decompose():  # in inference mode composite operators arrive whole: look inside
             with self:
                 return func.decompose(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))

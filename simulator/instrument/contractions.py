@@ -1,21 +1,28 @@
-"""The contractions of a network as values: operands, float form, and cost."""
+"""The contractions of a network as values: operands, float form, and cost.
+
+Four forms are enough: whatever torch calls a contraction is one of these between elementwise operations.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simulator.arithmetic.geometry import Geometry
 
-@dataclass(frozen=True)
-class Linear:
-    """``input @ weight.T + bias``; input (..., inputs), weight (outputs, inputs)."""
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+class _Weighted:
+    """What contractions of one run-time operand with a weight share."""
 
     input: Tensor
     weight: Tensor
-    bias: Tensor | None
 
     def activations(self) -> dict[str, Tensor]:
         """Operands that are quantized at run time, by role."""
@@ -24,6 +31,20 @@ class Linear:
     def operands(self) -> tuple[Tensor, ...]:
         """Every tensor that is multiplied."""
         return self.input, self.weight
+
+    @property
+    def elements(self) -> int:
+        """Elements of the run-time operands."""
+        return self.input.numel()
+
+
+@dataclass(frozen=True)
+class Linear(_Weighted):
+    """``input @ weight.T + bias``; input (..., inputs), weight (outputs, inputs)."""
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
 
     def float(self) -> Tensor:
         """The operation in torch float."""
@@ -36,43 +57,62 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Conv2d:
-    """2-D convolution without dilation or groups, zero padded; input (batch, channel, height, width)."""
+class Conv(_Weighted):
+    """Convolution over 1 to 3 axes, zero padded; input (batch, channel, spatial...), torch's weight layout."""
 
     input: Tensor
     weight: Tensor
     bias: Tensor | None
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-    def activations(self) -> dict[str, Tensor]:
-        """Operands that are quantized at run time, by role."""
-        return {"input": self.input}
-
-    def operands(self) -> tuple[Tensor, ...]:
-        """Every tensor that is multiplied."""
-        return self.input, self.weight
+    geometry: Geometry
 
     def float(self) -> Tensor:
-        """The operation in torch float."""
-        return F.conv2d(self.input, self.weight, self.bias, self.stride, self.padding)
+        """The operation in torch float; unequal padding is added as ``padding="same"`` adds it."""
+        g, x = self.geometry, self.input
+        if any(before != after for before, after in g.padding):
+            x = F.pad(x, [n for before, after in reversed(g.padding) for n in (0, after - before)])
+        before = tuple(pair[0] for pair in g.padding)
+        return _CONV[g.axes](x, self.weight, self.bias, g.stride, before, g.dilation, g.groups)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates, padded taps included."""
-        height, width = (
-            (n + 2 * p - k) // s + 1
-            for n, p, k, s in zip(self.input.shape[2:], self.padding, self.weight.shape[2:], self.stride, strict=True)
+        """Multiply-accumulates, padded taps included: output pixels times the weight's elements."""
+        size = self.geometry.output_size(tuple(self.input.shape[2:]), tuple(self.weight.shape[2:]))
+        return self.input.shape[0] * prod(size) * self.weight.numel()
+
+
+@dataclass(frozen=True)
+class ConvTranspose(_Weighted):
+    """Transposed convolution; weight (channels, outputs per group, spatial...).
+
+    ``geometry`` is that of the convolution whose gradient this is, its padding equal on both sides.
+    """
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    geometry: Geometry
+    output_padding: tuple[int, ...]
+
+    def float(self) -> Tensor:
+        """The operation in torch float."""
+        g = self.geometry
+        padding = tuple(pair[0] for pair in g.padding)
+        return _CONV_TRANSPOSE[g.axes](
+            self.input, self.weight, self.bias, g.stride, padding, self.output_padding, g.groups, g.dilation
         )
-        return self.input.shape[0] * height * width * self.weight.numel()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the scattering form: each input pixel meets its channel's weights once."""
+        return self.input.numel() * prod(self.weight.shape[1:])
 
 
 @dataclass(frozen=True)
 class MatMul:
     """``left @ right.T`` over the last two axes, both operands computed at run time.
 
-    left (..., rows, depth) and right (..., columns, depth) have equal leading axes. ``roles`` names them, for instance
-    ("query", "key"); a probability (a softmax output) lies in [0, 1].
+    left (..., rows, depth) and right (..., columns, depth); leading axes broadcast. ``roles`` names the operands, for
+    instance ("query", "key"); a probability (a softmax output) lies in [0, 1].
     """
 
     left: Tensor
@@ -92,9 +132,20 @@ class MatMul:
         return torch.matmul(self.left, self.right.transpose(-1, -2))
 
     @property
+    def leading(self) -> tuple[int, ...]:
+        """Leading axes of the output."""
+        return tuple(torch.broadcast_shapes(self.left.shape[:-2], self.right.shape[:-2]))
+
+    @property
+    def elements(self) -> int:
+        """Elements of the run-time operands, broadcast."""
+        return prod(self.leading) * (self.left.shape[-2] + self.right.shape[-2]) * self.left.shape[-1]
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return self.left.numel() * self.right.shape[-2]
+        return prod(self.leading) * self.left.shape[-2] * self.right.shape[-2] * self.left.shape[-1]
 
 
-Contraction = Linear | Conv2d | MatMul
+Weighted = Linear | Conv | ConvTranspose
+Contraction = Linear | Conv | ConvTranspose | MatMul

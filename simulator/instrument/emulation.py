@@ -2,20 +2,44 @@
 
 Each function quantizes its float32 operands with static parameters, contracts them in exact integers and rescales
 (``simulator.arithmetic.contract`` states the formula). Outputs are allocated here as torch tensors and filled by the
-engine through numpy views of the same memory.
+engine through numpy views of the same memory. A shared operand is quantized once, and its codes are broadcast; it
+counts as clipped as often as it is read.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simulator.arithmetic import contract
-from simulator.arithmetic.geometry import Geometry
-from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize_matrices
-from simulator.arithmetic.weights import PreparedWeight
-from simulator.instrument.contractions import Conv2d, Linear, MatMul
+from simulator.arithmetic.operands import Activation, ScaledFormat, quantize_image, quantize_matrices
+from simulator.arithmetic.quantizer import QuantSpec, quantize_to_range
+from simulator.arithmetic.transposed import conv_transpose as engine_conv_transpose
+from simulator.arithmetic.transposed import flipped_kernel
+from simulator.arithmetic.weights import PreparedWeight, prepare_weight
+from simulator.instrument.contractions import Conv, ConvTranspose, Linear, MatMul, Weighted
+
+
+def prepared(operation: Weighted, weight: Tensor, spec: QuantSpec) -> PreparedWeight:
+    """``weight``, in the layout of ``operation.weight``, quantized and packed; output channels on axis 0."""
+    codes = array(weight)
+    if isinstance(operation, ConvTranspose):
+        codes = flipped_kernel(codes, operation.geometry.groups)
+    parts = 1 if isinstance(operation, Linear) else operation.geometry.groups
+    return prepare_weight(quantize_to_range(codes, spec), parts=parts)
+
+
+def weighted(operation: Weighted, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
+    """Any contraction with a weight; returns the output and the number of clipped activations."""
+    if isinstance(operation, Linear):
+        return linear(operation, how, weight)
+    if isinstance(operation, Conv):
+        return conv(operation, how, weight)
+    return conv_transpose(operation, how, weight)
 
 
 def linear(operation: Linear, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
@@ -27,23 +51,37 @@ def linear(operation: Linear, how: ScaledFormat, weight: PreparedWeight) -> tupl
     return out, x.clipped
 
 
-def conv2d(operation: Conv2d, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
-    """A 2-D convolution; the output is channels-last in memory, as the engine computes it."""
-    geometry = Geometry.of(2, stride=operation.stride, padding=operation.padding)
-    x = quantize_image(np.ascontiguousarray(view(operation.input).transpose(0, 2, 3, 1)), how, geometry)
-    out = contract.conv(x, weight, _bias(operation.bias), geometry)
-    return torch.from_numpy(out).permute(0, 3, 1, 2), x.clipped
+def conv(operation: Conv, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
+    """A convolution; the output is channels-last in memory, as the engine computes it."""
+    x = quantize_image(_channels_last(operation.input), how, operation.geometry)
+    out = contract.conv(x, weight, _bias(operation.bias), operation.geometry)
+    return _channels_first(out), x.clipped
+
+
+def conv_transpose(operation: ConvTranspose, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
+    """A transposed convolution; the output is channels-last in memory."""
+    x = quantize_image(_channels_last(operation.input), how)
+    out = engine_conv_transpose(
+        x, weight, _bias(operation.bias), operation.geometry, output_padding=operation.output_padding
+    )
+    return _channels_first(out), x.clipped
 
 
 def matmul(operation: MatMul, how_left: ScaledFormat, how_right: ScaledFormat) -> tuple[Tensor, int]:
     """A matmul of two activations."""
-    *leading, rows, depth = operation.left.shape
-    columns = operation.right.shape[-2]
-    left = quantize_matrices(array(operation.left).reshape(-1, rows, depth), how_left, side="left")
-    right = quantize_matrices(array(operation.right).reshape(-1, columns, depth), how_right, side="right")
+    leading = operation.leading
+    left = quantize_matrices(array(operation.left), how_left, side="left")
+    right = quantize_matrices(array(operation.right), how_right, side="right")
+    rows, columns = operation.left.shape[-2], operation.right.shape[-2]
     out = torch.empty(*leading, rows, columns)
+    clipped = _clipped(left, leading) + _clipped(right, leading)
+    if prod(right.bytes.shape[:-2]) == 1 and operation.left.numel():  # one right matrix: all rows are one matrix too
+        leading, rows = (1,), prod(leading) * rows
+        left = replace(left, bytes=left.bytes.reshape(1, rows, -1))
+        right = replace(right, bytes=right.bytes.reshape(1, columns, -1))
+    left, right = _broadcast(left, leading), _broadcast(right, leading)
     contract.batched_matmul(left, right, out=out.numpy().reshape(-1, rows, columns))
-    return out, left.clipped + right.clipped
+    return out, clipped
 
 
 def view(tensor: Tensor) -> np.ndarray:
@@ -54,6 +92,26 @@ def view(tensor: Tensor) -> np.ndarray:
 def array(tensor: Tensor) -> np.ndarray:
     """:func:`view` made C-contiguous, copied only if its layout is another."""
     return np.ascontiguousarray(view(tensor))
+
+
+def _broadcast(operand: Activation, leading: tuple[int, ...]) -> Activation:
+    """Bytes (..., rows, depth) as one batch axis of all leading axes."""
+    matrix = operand.bytes.shape[-2:]
+    codes = np.broadcast_to(operand.bytes, (*leading, *matrix)).reshape(-1, *matrix)
+    return replace(operand, bytes=np.ascontiguousarray(codes))
+
+
+def _clipped(operand: Activation, leading: tuple[int, ...]) -> int:
+    own = prod(operand.bytes.shape[:-2])
+    return operand.clipped * (prod(leading) // own) if own else 0
+
+
+def _channels_last(image: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(view(image), 1, -1))
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).movedim(-1, 1)
 
 
 def _bias(bias: Tensor | None) -> np.ndarray | None:

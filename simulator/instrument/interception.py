@@ -1,14 +1,15 @@
 """Turn torch calls into named contractions.
 
-A function mode sees each call before torch decomposes it. The table below maps a torch function to the contraction it
-is; a handler then decides what to do with it (observe, keep, emulate). Calls that are not in the table run as they
-are; if one of them contains a contraction, the audit (``audit.py``) stops the run and names it.
+A function mode sees each call before torch decomposes it. ``translations.py`` maps a torch function to the contractions
+it is; a handler then decides what to do with each (observe, keep, emulate). Other calls run as they are; if one of them
+contains a contraction, the audit (``audit.py``) stops the run and names it.
 """
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -17,9 +18,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from samplers.errors import BadInput
+from simulator.instrument.allowance import Allowance
+from simulator.instrument.attention import inside_multi_head_attention, multi_head_attention_body
 from simulator.instrument.audit import inside_site
-from simulator.instrument.contractions import Contraction, Conv2d, Linear, MatMul
+from simulator.instrument.contractions import Contraction
 from simulator.instrument.sites import ModuleStack, SiteKey
+from simulator.instrument.translations import AS_ONE, LEAVES_TORCH, TRANSLATIONS, Translation
+
+_signature = lru_cache(maxsize=None)(inspect.signature)
+_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_NO_DISPATCH = torch._C._disabled_torch_dispatch_impl
+_SPECIAL = AS_ONE | LEAVES_TORCH | {F.multi_head_attention_forward}
+
+Allowed = Callable[[SiteKey, Contraction], None]
 
 
 class Handler(Protocol):
@@ -31,105 +42,112 @@ class Handler(Protocol):
 
 
 class Interceptor(TorchFunctionMode):
-    """Route every contraction of the code under it through ``handler``."""
+    """Route every contraction of the code under it through ``handler``.
 
-    def __init__(self, handler: Handler, stack: ModuleStack) -> None:
+    Args:
+        handler: what happens at a site.
+        stack: names the sites.
+        allowance: sites that stay in float do not reach the handler.
+        allowed: hears of each such site.
+    """
+
+    def __init__(
+        self, handler: Handler, stack: ModuleStack, allowance: Allowance | None = None, allowed: Allowed | None = None
+    ) -> None:
         super().__init__()
         self._handler, self._stack = handler, stack
+        self._allowance, self._allowed = allowance or Allowance(), allowed
+        self._local: dict[Callable[..., Any], Translation] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         """Called by torch for each function; contractions go to the handler."""
-        translate = _TABLE.get(func)
-        if translate is None:
-            return func(*args, **(kwargs or {}))
-        return translate(self._run, *args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        translate = self._local.get(func) or TRANSLATIONS.get(func)
+        if translate is not None:
+            try:
+                for operand in (*args, *kwargs.values()):
+                    self._require_plain(operand)
+                return _filled(translate, self, args, kwargs) if kwargs else translate(self, *args)
+            except BadInput:
+                if not self._allowance.module(self._stack.path):
+                    raise
+                return self._as_one(func, args, kwargs)  # no form of this project's, but it may stay in float
+        if func not in _SPECIAL:
+            return func(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._multi_head_attention(args, kwargs)
+        if func in AS_ONE:
+            return self._as_one(func, args, kwargs)
+        self._allowance.let_through(f"Tensor.{func.__name__}", self._stack.path, opaque=True)
+        return func(*args, **kwargs)
 
-    def _run(self, operation: str, contraction: Contraction) -> Tensor:
+    def __call__(self, operation: str, contraction: Contraction, /) -> Tensor:
+        """Run one contraction at the next site of ``operation``.
+
+        Raises:
+            BadInput: operands that are not float32 on the CPU, or autocast.
+        """
         site = self._stack.next_site(operation)
+        if self._allowance.site(site):
+            if self._allowed is not None:
+                self._allowed(site, contraction)
+            with inside_site():
+                return contraction.float()
+        if torch.is_autocast_enabled("cpu"):
+            raise BadInput("emulation has no autocast", got=f"autocast at {site}", fix="run the model in float32")
         for tensor in contraction.operands():
-            if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
                 raise BadInput(
-                    "operands must be float32 on the CPU",
-                    got=f"{tensor.dtype} on {tensor.device} at {site}",
+                    "operands must be dense float32 tensors on the CPU",
+                    got=f"{tensor.dtype} {tensor.layout} on {tensor.device} at {site}",
                     fix="convert the model with .float().cpu()",
                 )
         with inside_site():
             return self._handler(site, contraction)
 
+    def is_constant(self, tensor: Tensor, /) -> bool:
+        """Whether the tensor shares memory with a parameter or buffer of the watched module."""
+        return self._stack.is_constant(tensor)
 
-Run = Callable[[str, Contraction], Tensor]
+    def _as_one(self, func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """A function that may stay in float, under its own name."""
+        self._allowance.let_through(f"torch.{func.__name__}", self._stack.path)
+        with inside_site():
+            return func(*args, **kwargs)
 
+    def _require_plain(self, operand: Any) -> None:
+        if not isinstance(operand, Tensor):
+            return
+        if operand.is_nested or _is_wrapped(operand) or type(operand).__torch_dispatch__ is not _NO_DISPATCH:
+            kind = "nested" if operand.is_nested else "under vmap" if _is_wrapped(operand) else type(operand).__name__
+            raise BadInput(
+                "operands must be plain tensors",
+                got=f"a tensor that is {kind}, in module {self._stack.path!r}",
+                fix="use padded float32 tensors, and batched operations in place of vmap",
+            )
 
-def _linear(run: Run, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return run("linear", Linear(input, weight, bias))
-
-
-def _conv2d(
-    run: Run,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    if input.ndim != 4 or isinstance(padding, str) or _pair(dilation) != (1, 1) or groups != 1:
-        raise BadInput(
-            "conv2d is emulated for batches, with numeric padding, dilation 1 and groups 1",
-            got=f"rank {input.ndim}, padding={padding}, dilation={dilation}, groups={groups}",
-            fix="use such a convolution, or a later version",
-        )
-    return run("conv2d", Conv2d(input, weight, bias, _pair(stride), _pair(padding)))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    return pair * 2 if len(pair) == 1 else pair
+    def _multi_head_attention(self, args: tuple, kwargs: dict) -> Any:
+        before, self._local = self._local, inside_multi_head_attention()
+        try:
+            with self:
+                return multi_head_attention_body(*args, **kwargs)
+        finally:
+            self._local = before
 
 
-def _matmul(run: Run, left: Tensor, right: Tensor) -> Tensor:
-    if left.ndim < 2 or right.ndim < 2:
-        raise BadInput(
-            "matmul is emulated on operands of rank 2 or more", got=f"{left.ndim} and {right.ndim}", fix="add an axis"
-        )
-    leading = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    left, right = left.expand(*leading, *left.shape[-2:]), right.expand(*leading, *right.shape[-2:])
-    return run("matmul", MatMul(left, right.transpose(-1, -2), ("left", "right")))
+def _filled(translate: Translation, run: Interceptor, args: tuple, kwargs: dict) -> Tensor:
+    """The translation with keywords; the result goes to ``out`` where one is given.
 
-
-def _attention(
-    run: Run,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    if attn_mask is not None or dropout_p or is_causal or enable_gqa:
-        raise BadInput(
-            "scaled_dot_product_attention is emulated without mask, dropout, causality or grouped queries",
-            got=f"mask={attn_mask is not None}, dropout={dropout_p}, causal={is_causal}, grouped queries={enable_gqa}",
-            fix="use plain attention, or a later version",
-        )
-    scores = run("qk", MatMul(query, key, ("query", "key")))
-    scores = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    return run("pv", MatMul(torch.softmax(scores, dim=-1), value.transpose(-1, -2), ("probability", "value")))
-
-
-_TABLE: dict[Callable[..., Any], Callable[..., Tensor]] = {
-    F.linear: _linear,
-    F.conv2d: _conv2d,
-    torch.conv2d: _conv2d,
-    F.scaled_dot_product_attention: _attention,
-    torch.matmul: _matmul,
-    torch.bmm: _matmul,
-    Tensor.matmul: _matmul,
-    Tensor.__matmul__: _matmul,
-    Tensor.bmm: _matmul,
-}
+    Raises:
+        BadInput: a keyword that the translation does not have, such as another output dtype.
+    """
+    into = kwargs.get("out")
+    kwargs = {name: value for name, value in kwargs.items() if name != "out"}
+    try:
+        _signature(translate).bind(run, *args, **kwargs)
+    except TypeError as error:
+        raise BadInput("this form of the call is not emulated", got=str(error), fix="use positional operands") from None
+    found = translate(run, *args, **kwargs)
+    return found if into is None else into.resize_(found.shape).copy_(found)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from samplers.errors import BadInput
 from simulator.arithmetic.operands import ScaledFormat
-from simulator.arithmetic.quantizer import parameters_from_range, quantize_to_range
-from simulator.arithmetic.weights import PreparedWeight, prepare_weight
+from simulator.arithmetic.quantizer import parameters_from_range
+from simulator.arithmetic.weights import PreparedWeight
 from simulator.calibration.observers import Ranges
 from simulator.instrument import emulation
-from simulator.instrument.contractions import Contraction, Conv2d, Linear, MatMul
+from simulator.instrument.contractions import Contraction, MatMul, Weighted
+from simulator.instrument.coverage import Coverage, cover
 from simulator.instrument.forward import forward
 from simulator.instrument.scheme import PROBABILITY, Scheme
 from simulator.instrument.sites import SiteKey
@@ -34,13 +35,14 @@ class QuantizedModel:
         model: the network.
         scheme: formats of weights and activations.
         ranges: calibrated minimum and maximum of every run-time operand.
+        allow_float: patterns of sites and modules that stay in float (``Allowance``), such as recurrent cells.
 
     Raises:
         BadInput: ranges of a site or operand are missing, or were calibrated on other weights.
         UncoveredContraction: a contraction that no site covers.
     """
 
-    def __init__(self, model: Model, scheme: Scheme, ranges: Ranges) -> None:
+    def __init__(self, model: Model, scheme: Scheme, ranges: Ranges, *, allow_float: tuple[str, ...] = ()) -> None:
         calibrated_on = ranges.source.get("weights_digest", model.weights_digest)
         if calibrated_on != model.weights_digest:
             raise BadInput(
@@ -49,7 +51,8 @@ class QuantizedModel:
                 fix="calibrate with this model",
             )
         self.model, self.scheme, self.ranges = model, scheme, ranges
-        self.sites: tuple[SiteFacts, ...] = survey(model)
+        self.allow_float = tuple(allow_float)
+        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._formats = {facts.key: self._activation_formats(facts) for facts in self.sites}
         self._weights: dict[SiteKey, tuple[Tensor, PreparedWeight]] = {}
@@ -72,7 +75,9 @@ class QuantizedModel:
                 watch(site, output, clipped)
             return output
 
-        output = forward(self.model.module, handle, x, timestep, audit=audit)
+        output = forward(
+            self.model.module, handle, x, timestep, call=self.model.call, audit=audit, allow_float=self.allow_float
+        )
         if tuple(visited) != tuple(self._facts):
             raise BadInput(
                 "a model must run the same sites in every forward pass",
@@ -80,6 +85,25 @@ class QuantizedModel:
                 fix="use a model without data-dependent structure",
             )
         return output
+
+    def coverage(self, x: Tensor, timestep: Tensor) -> Coverage:
+        """What one audited pass does to every contraction: bits of weight and activations, or why not.
+
+        Raises:
+            UncoveredContraction: a contraction ran outside every site.
+        """
+
+        def bits(site: SiteKey) -> str:
+            facts = self._facts[site]
+            inputs = [f"a{self.formats(site)[role].spec.format.bits}" for role in facts.roles]
+            if facts.weight_shape is not None:
+                inputs.append(f"w{self.scheme.weight_spec(edge=facts.edge).format.bits}")
+            return "integer " + " ".join(inputs)
+
+        return cover(
+            self.model.module, x, timestep, handler=lambda site, contraction: self._emulate(site, contraction)[0],
+            call=self.model.call, allow_float=self.allow_float, describe=bits,
+        )  # fmt: skip
 
     def formats(self, site: SiteKey) -> Mapping[str, ScaledFormat]:
         """Format, scale and zero point of each run-time operand of a site, by role."""
@@ -96,18 +120,15 @@ class QuantizedModel:
         if isinstance(contraction, MatMul):
             left, right = (formats[role] for role in contraction.roles)
             return emulation.matmul(contraction, left, right)
-        weight = self._prepared(site, contraction)
-        if isinstance(contraction, Conv2d):
-            return emulation.conv2d(contraction, formats["input"], weight)
-        return emulation.linear(contraction, formats["input"], weight)
+        return emulation.weighted(contraction, formats["input"], self._prepared(site, contraction))
 
-    def _prepared(self, site: SiteKey, contraction: Linear | Conv2d) -> PreparedWeight:
+    def _prepared(self, site: SiteKey, contraction: Weighted) -> PreparedWeight:
         # compared by content: an address may be used again, and changes through .data move no version counter
         known = self._weights.get(site)
         if known is None or not torch.equal(known[0], contraction.weight):
             spec = self.scheme.weight_spec(edge=self._facts[site].edge)
             weight = contraction.weight.detach().clone()
-            known = (weight, prepare_weight(quantize_to_range(emulation.array(weight), spec)))
+            known = (weight, emulation.prepared(contraction, weight, spec))
             self._weights[site] = known
         return known[1]
 

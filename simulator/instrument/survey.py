@@ -26,7 +26,8 @@ class SiteFacts:
         macs: multiply-accumulates per sample; of the whole site if it runs once for all samples.
         edge: whether it is the first weighted layer (it reads the sample itself) or the last.
         operands: elements of the run-time operands per sample; of all of them if the site runs once for all samples.
-        batched: whether its output has a part for each sample, in front, or is shared by all samples.
+        batched: whether its output has a part for each sample, or is shared by all samples.
+        sample_axis: axis of its output along which the samples lie, in order, each with as many elements.
     """
 
     key: SiteKey
@@ -36,6 +37,7 @@ class SiteFacts:
     edge: bool
     operands: int
     batched: bool
+    sample_axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class _Visit:
     site: SiteKey
     contraction: Contraction
     reads_sample: bool
-    outputs: int
+    shape: tuple[int, ...]
 
 
-def survey(model: Model) -> tuple[SiteFacts, ...]:
+def survey(model: Model, *, allow_float: tuple[str, ...] = ()) -> tuple[SiteFacts, ...]:
     """Sites of ``model`` in execution order, from audited forward passes of two and of three zero samples.
 
     Raises:
@@ -56,7 +58,7 @@ def survey(model: Model) -> tuple[SiteFacts, ...]:
         BadInput: operands that are not float32, no weighted layer, sites that depend on the batch, or an output that
             neither grows with the batch nor stays the same.
     """
-    two, three = _probe(model, 2), _probe(model, 3)
+    two, three = _probe(model, 2, allow_float), _probe(model, 3, allow_float)
     weighted = [visit for visit in two if not isinstance(visit.contraction, MatMul)]
     if not weighted or [visit.site for visit in two] != [visit.site for visit in three]:
         raise BadInput(
@@ -69,26 +71,29 @@ def survey(model: Model) -> tuple[SiteFacts, ...]:
     return tuple(_facts(*visits, edges) for visits in zip(two, three, strict=True))
 
 
-def _probe(model: Model, batch: int) -> list[_Visit]:
+def _probe(model: Model, batch: int, allow_float: tuple[str, ...]) -> list[_Visit]:
     x = torch.zeros(batch, *model.sample_shape)
     visits: list[_Visit] = []
 
     def note(site: SiteKey, contraction: Contraction) -> Tensor:
         reads_sample = any(t.data_ptr() == x.data_ptr() for t in contraction.activations().values())
         output = contraction.float()
-        visits.append(_Visit(site, contraction, reads_sample, output.numel()))
+        visits.append(_Visit(site, contraction, reads_sample, tuple(output.shape)))
         return output
 
-    forward(model.module, note, x, torch.zeros(batch, dtype=torch.long))
+    timestep = torch.zeros(batch, dtype=torch.long)
+    forward(model.module, note, x, timestep, call=model.call, allow_float=allow_float)
     return visits
 
 
 def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
-    batched = three.outputs != two.outputs
-    if batched and 2 * three.outputs != 3 * two.outputs:
+    batched = three.shape != two.shape
+    grows = [axis for axis, (n, m) in enumerate(zip(two.shape, three.shape, strict=False)) if 2 * m == 3 * n > 0]
+    others = [n != m for axis, (n, m) in enumerate(zip(two.shape, three.shape, strict=False)) if axis not in grows]
+    if batched and (len(grows) != 1 or any(others) or len(two.shape) != len(three.shape)):
         raise BadInput(
             "a site's output must grow with the batch or not depend on it",
-            got=f"{two.outputs} and {three.outputs} elements for 2 and 3 samples at {two.site}",
+            got=f"{two.shape} and {three.shape} for 2 and 3 samples at {two.site}",
             fix="use a module that treats samples independently",
         )
     contraction = two.contraction
@@ -102,6 +107,7 @@ def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
         None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape),
         per_sample(lambda c: c.macs),
         two.site in edges,
-        per_sample(lambda c: sum(operand.numel() for operand in c.activations().values())),
+        per_sample(lambda c: c.elements),
         batched,
+        grows[0] if batched else 0,
     )

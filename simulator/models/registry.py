@@ -9,13 +9,14 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
@@ -31,7 +32,9 @@ class Model:
     """A noise predictor and what is needed to sample with it.
 
     ``module`` is in eval mode and no parameter requires a gradient. ``sample_shape`` is (channels, height, width) of
-    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file.
+    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file. A module that is
+    not called as ``module(x, timestep)`` comes with ``call``, called with (module, x, timestep); what it adds to the
+    weights (labels, text) must show in ``name``, by which runs are told apart.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Model:
     sample_shape: tuple[int, ...]
     prediction_type: str
     weights_digest: str
+    call: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
 
 
 def available(weights: Path | None = None) -> dict[str, list[int]]:

@@ -14,14 +14,13 @@ from torch_modules import Calls, Ignoring, as_model, keep_float
 from samplers.ddim import DDIM
 from samplers.errors import BadInput
 from simulator.arithmetic import contract
-from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.operands import quantize_image, quantize_matrices
 from simulator.arithmetic.quantizer import quantize_to_range
 from simulator.arithmetic.weights import prepare_weight
 from simulator.calibration.observers import MinMaxObserver, Ranges
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument import emulation
-from simulator.instrument.contractions import Conv2d, MatMul
+from simulator.instrument.contractions import Conv, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Scheme
@@ -100,9 +99,9 @@ def int64_form(operation, formats, bits: int, group: int | None) -> np.ndarray:
     (how,) = formats
     x = codes(operation.input.numpy(), how.scale, how.zero_point, how.spec.format.qmax)
     w, scales, parts = weight_codes(operation.weight.numpy(), bits, group)
-    if isinstance(operation, Conv2d):
-        (top, left), (down, right) = operation.padding, operation.stride
-        padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
+    if isinstance(operation, Conv):
+        down, right = operation.geometry.stride
+        padded = np.pad(x, ((0, 0), (0, 0), *operation.geometry.padding))
         windows = np.lib.stride_tricks.sliding_window_view(padded, operation.weight.shape[2:], axis=(2, 3))[
             :, :, ::down, ::right
         ]
@@ -115,7 +114,7 @@ def int64_form(operation, formats, bits: int, group: int | None) -> np.ndarray:
 def record(monkeypatch) -> list[tuple]:
     """(operation, formats, output) of every emulated contraction from here on."""
     seen: list[tuple] = []
-    for name in ("linear", "conv2d", "matmul"):
+    for name in ("linear", "conv", "matmul"):
         original = getattr(emulation, name)
 
         def wrapped(operation, *rest, original=original):
@@ -128,7 +127,7 @@ def record(monkeypatch) -> list[tuple]:
 
 
 def memory_order(output: torch.Tensor, operation) -> np.ndarray:
-    return (output.permute(0, 2, 3, 1) if isinstance(operation, Conv2d) else output).contiguous().numpy()
+    return (output.permute(0, 2, 3, 1) if isinstance(operation, Conv) else output).contiguous().numpy()
 
 
 def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
@@ -166,11 +165,10 @@ def test_site__equals_the_engine_called_on_its_operands(tiny_model, tiny_ranges,
         else:
             spec = network.scheme.weight_spec(edge=facts.edge)
             weight = prepare_weight(quantize_to_range(operation.weight.numpy(), spec))
-            if isinstance(operation, Conv2d):
+            if isinstance(operation, Conv):
                 image = np.ascontiguousarray(operation.input.numpy().transpose(0, 2, 3, 1))
-                geometry = Geometry.of(2, stride=operation.stride, padding=operation.padding)
-                x = quantize_image(image, formats["input"], geometry)
-                want = contract.conv(x, weight, operation.bias.numpy(), geometry)
+                x = quantize_image(image, formats["input"], operation.geometry)
+                want = contract.conv(x, weight, operation.bias.numpy(), operation.geometry)
             else:
                 x = quantize_matrices(operation.input.numpy(), formats["input"], side="left")
                 want = contract.linear(x, weight, operation.bias.numpy())
@@ -290,10 +288,11 @@ def test_weight__is_packed_again_when_it_changes(change):
 
 
 def test_weight__is_packed_once_while_it_does_not_change(tiny_model, tiny_ranges, monkeypatch):
-    from simulator.instrument import quantized as module
 
     count = []
-    monkeypatch.setattr(module, "prepare_weight", lambda q: count.append(1) or prepare_weight(q))
+    monkeypatch.setattr(
+        emulation, "prepare_weight", lambda q, **options: count.append(1) or prepare_weight(q, **options)
+    )
     network = QuantizedModel(tiny_model, Scheme.parse("w8a8"), tiny_ranges)
     for _ in range(3):
         network(torch.randn(2, 1, 8, 8), T)

@@ -10,11 +10,17 @@ import torch.nn.functional as F
 from torch import nn
 from torch_modules import Calls, Ignoring, as_model, keep_float, visited
 
+from samplers.ddim import DDIM
 from samplers.errors import BadInput
+from simulator.arithmetic.geometry import Geometry
+from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument.audit import UncoveredContraction
-from simulator.instrument.contractions import Conv2d, Linear, MatMul
+from simulator.instrument.contractions import Conv, Linear, MatMul
 from simulator.instrument.forward import forward
+from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.scheme import Scheme
 from simulator.instrument.survey import survey
+from simulator.paired import Arm, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -160,7 +166,7 @@ def test_forward__removes_its_hooks_and_leaves_its_modes_after_an_exception(tiny
     assert visited(module, x) == [str(facts.key) for facts in survey(tiny_model)]
     # nor is the mark that a site is running: an uncovered contraction is still caught
     with pytest.raises(UncoveredContraction):
-        forward(Ignoring(Calls(lambda x: torch.mm(x, x.T))), keep_float, torch.ones(2, 2), T)
+        forward(Ignoring(Calls(lambda x: torch.ops.aten.mm(x, x.T))), keep_float, torch.ones(2, 2), T)
 
 
 def on_a_thread(function):
@@ -181,109 +187,43 @@ def test_forward__does_not_lose_a_layer_that_the_network_runs_on_another_thread(
         forward(module, keep_float, torch.zeros(2, 4), T)
 
 
-class Recurrent(nn.Module):
-    def __init__(self, kind) -> None:
-        super().__init__()
-        self.inner = kind(4, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result = self.inner(x)
-        while isinstance(result, tuple):
-            result = result[0]
-        return result
-
-
-W = torch.ones(4, 4)
-UNCOVERED = {
-    "einsum": (lambda: Calls(lambda x: torch.einsum("bij,bkj->bik", x, x)), "body"),
-    "tensordot": (lambda: Calls(lambda x: torch.tensordot(x, W, 1)), "body"),
-    "mm": (lambda: Calls(lambda x: torch.mm(x[0], W)), "body"),
-    "Tensor.mm": (lambda: Calls(lambda x: x[0].mm(W)), "body"),
-    "mm out": (lambda: Calls(lambda x: torch.mm(x[0], W, out=torch.empty(3, 4))), "body"),
-    "mv": (lambda: Calls(lambda x: torch.mv(x[0], W[0])), "body"),
-    "dot": (lambda: Calls(lambda x: torch.dot(x[0, 0], W[0])), "body"),
-    "inner": (lambda: Calls(lambda x: torch.inner(x, W)), "body"),
-    "addmm": (lambda: Calls(lambda x: torch.addmm(W[0], x[0], W)), "body"),
-    "addmm_": (lambda: Calls(lambda x: torch.zeros(3, 4).addmm_(x[0], W)), "body"),
-    "addbmm": (lambda: Calls(lambda x: torch.addbmm(torch.zeros(3, 3), x, x.transpose(1, 2))), "body"),
-    "addbmm_": (lambda: Calls(lambda x: torch.zeros(3, 3).addbmm_(x, x.transpose(1, 2))), "body"),
-    "baddbmm": (lambda: Calls(lambda x: torch.baddbmm(torch.zeros(1), x, x.transpose(1, 2))), "body"),
-    "baddbmm_": (lambda: Calls(lambda x: torch.zeros(2, 3, 3).baddbmm_(x, x.transpose(1, 2))), "body"),
-    "addmv": (lambda: Calls(lambda x: torch.addmv(torch.zeros(3), x[0], W[0])), "body"),
-    "addmv_": (lambda: Calls(lambda x: torch.zeros(3).addmv_(x[0], W[0])), "body"),
-    "chain_matmul": (lambda: Calls(lambda x: torch.linalg.multi_dot([x[0], W, W])), "body"),
-    "matrix_power": (lambda: Calls(lambda x: torch.linalg.matrix_power(x @ x.transpose(1, 2), 3)), "body"),
-    "_addmm_activation": (lambda: Calls(lambda x: torch._addmm_activation(W[0], x[0], W)), "body"),
-    "cdist": (lambda: Calls(lambda x: torch.cdist(x, x)), "body"),
-    "bilinear": (lambda: Calls(lambda x: F.bilinear(x, x, torch.ones(2, 4, 4))), "body"),
-    "conv1d": (lambda: nn.Conv1d(3, 2, 1), "body"),
-    "conv1d same": (lambda: nn.Conv1d(3, 2, 3, padding="same"), "body"),
-    "conv3d": (lambda: Calls(lambda x: F.conv3d(x[:, None, None], torch.ones(1, 1, 1, 1, 1))), "body"),
-    "conv_tbc": (lambda: Calls(lambda x: torch.conv_tbc(x, torch.ones(1, 4, 2), torch.ones(2))), "body"),
-    "conv_transpose2d": (lambda: Calls(lambda x: F.conv_transpose2d(x[:, None], torch.ones(1, 1, 2, 2))), "body"),
-    "LSTM": (lambda: Recurrent(nn.LSTM), "body.inner"),
-    "GRU": (lambda: Recurrent(nn.GRU), "body.inner"),
-    "RNN": (lambda: Recurrent(nn.RNN), "body.inner"),
-    "LSTMCell": (lambda: nn.Sequential(nn.Flatten(0, 1), Recurrent(nn.LSTMCell)), "body.1.inner"),
-    "GRUCell": (lambda: nn.Sequential(nn.Flatten(0, 1), Recurrent(nn.GRUCell)), "body.1.inner"),
-    "RNNCell": (lambda: nn.Sequential(nn.Flatten(0, 1), Recurrent(nn.RNNCell)), "body.1.inner"),
-    "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval(), None),
-}  # fmt: skip
-
-
-class Attending(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.attention(x, x, x)[0]
-
-
-UNCOVERED["MultiheadAttention"] = (Attending, "body.attention")
-
-
-@pytest.mark.parametrize("form", UNCOVERED)
-def test_forward__stops_at_a_contraction_that_no_site_covers(form, mode):
-    make, path = UNCOVERED[form]
-    module, x = Ignoring(make()), torch.randn(2, 3, 4)
-    with pytest.raises((UncoveredContraction, BadInput)) as caught:
-        forward(module, keep_float, x, T)
-    if isinstance(caught.value, UncoveredContraction):
-        assert caught.value.operation
-        assert f"aten::{caught.value.operation}" in str(caught.value)
-        assert repr(caught.value.module) in str(caught.value)
-        assert path is None or caught.value.module == path
-    assert hooks_of(module) == 0
-
-
-@pytest.mark.parametrize(
-    "options", [{"groups": 2}, {"dilation": 2}, {"padding": "same"}, {"padding_mode": "circular", "dilation": 2}]
-)
-def test_conv2d__refuses_what_it_does_not_emulate(options, mode):
-    module = Ignoring(nn.Conv2d(2, 2, 3, **{"padding": 2, **options}))
-    with pytest.raises(BadInput, match="conv2d"):
-        forward(module, keep_float, torch.zeros(2, 2, 8, 8), T)
-
-
-def test_attention__refuses_what_it_does_not_emulate(mode):
-    q = torch.zeros(2, 3, 4)
-    for options in ({"is_causal": True}, {"attn_mask": torch.ones(3, 3, dtype=torch.bool)}, {"dropout_p": 0.1}):
-        with pytest.raises(BadInput, match="scaled_dot_product_attention"):
-            forward(
-                Ignoring(Calls(lambda x, o=options: F.scaled_dot_product_attention(x, x, x, **o))), keep_float, q, T
-            )
-
-
-def test_matmul__refuses_vectors(mode):
-    with pytest.raises(BadInput, match="matmul"):
-        forward(Ignoring(Calls(lambda x: x @ torch.ones(4))), keep_float, torch.zeros(2, 4), T)
-
-
 def test_macs__are_counted_from_shapes():
     x = torch.zeros(3, 5, 7)
     assert Linear(x, torch.zeros(4, 7), None).macs == 3 * 5 * 7 * 4
     assert MatMul(x, torch.zeros(3, 6, 7), ("left", "right")).macs == 3 * 5 * 6 * 7
-    conv = Conv2d(torch.zeros(2, 3, 9, 8), torch.zeros(4, 3, 3, 5), None, (2, 1), (1, 2))
+    conv = Conv(torch.zeros(2, 3, 9, 8), torch.zeros(4, 3, 3, 5), None, Geometry((2, 1), ((1, 1), (2, 2)), (1, 1)))
     assert conv.macs == 2 * 5 * 8 * 4 * 3 * 3 * 5
     assert conv.float().shape == (2, 4, 5, 8)
+
+
+class SequenceFirst(nn.Module):
+    """Runs its layer on (sequence, batch, width)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.attention = nn.Linear(4, 8), nn.MultiheadAttention(8, 2)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x, timestep):
+        rows = self.layer(x.flatten(1, 2).transpose(0, 1))
+        return self.last(self.attention(rows, rows, rows)[0]).transpose(0, 1).reshape(x.shape)
+
+
+def test_survey__finds_the_axis_of_the_samples():
+    axes = {str(facts.key): facts.sample_axis for facts in survey(as_model(SequenceFirst(), (1, 5, 4)))}
+    assert axes == {
+        "layer:linear": 1, "attention:linear": 1, "attention:qk": 0, "attention:pv": 0, "attention:linear#1": 0,
+        "last:linear": 1,
+    }  # fmt: skip
+
+
+def test_record__keeps_samples_apart_wherever_their_axis_lies():
+    model = as_model(SequenceFirst(), (1, 5, 4))
+    sampler = DDIM(model.schedule, 2)
+    ranges = calibrate_ranges(model, sampler, samples=4)
+    arm = Arm(QuantizedModel(model, Scheme.parse("w8a4"), ranges))
+    whole, single = (run(arm, sampler, samples=4, batch_size=size, kinds=("injected",)) for size in (4, 1))
+    names = ["layer:linear", "attention:linear", "attention:qk", "attention:pv", "last:linear"]
+    got, want = (dataset.site_injected.isel(step=0).sel(site=names) for dataset in (whole, single))
+    assert float(abs(got - want).max()) < 1e-5
+    assert float(want.std("block").max()) > 1e-2  # samples differ, so that mixing them would show

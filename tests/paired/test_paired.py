@@ -67,6 +67,7 @@ class Float:
     def __init__(self, quantized: QuantizedModel, change=lambda output: output, prediction_type="epsilon") -> None:
         self.model = dataclasses.replace(quantized.model, prediction_type=prediction_type)
         self.scheme, self.ranges, self.sites = quantized.scheme, quantized.ranges, quantized.sites
+        self.allow_float = quantized.allow_float
         self._change = change
 
     def __call__(self, x, timestep, watch=None, *, audit=True):
