@@ -2,7 +2,7 @@
 
 Data flow, depth times the block in the middle::
 
-    x ─ patches ─ + positions ─┬─ norm ─ modulate ─ attention ── gate ─┬─ norm ─ modulate ─ mlp ── gate ─ ... ─ head ─ eps
+    x ─ patches ─ + positions ─┬─ norm ─ modulate ─ attention ── gate ─┬─ norm ─ modulate ─ mlp ── gate ─ ... ─ head
                                └───────────────────────────────────────┘
     timestep, label ─ embeddings ─ sum ─ silu ─ modulation of every block and of the head
 
@@ -178,10 +178,10 @@ class Head(nn.Module):
 class DiT(nn.Module):
     """The noise predictor: ``forward(x_t, timestep, label) -> epsilon``.
 
-    Shapes: ``x_t`` (B, image_channels, S, S) float32 with S = image_size, ``timestep`` (B,) int64, ``label`` (B,) int64
-    with 0 to classes - 1 or ``NULL_LABEL`` for none, result like ``x_t``. Without ``label`` no sample has one. Any other
-    label raises torch's IndexError. In eval mode the result of a sample does not depend on chance; its last bits may
-    depend on the batch size and the thread count, because torch picks kernels by shape.
+    Shapes: ``x_t`` (B, image_channels, S, S) float32 with S = image_size, ``timestep`` (B,) int64, ``label`` (B,)
+    int64 with 0 to classes - 1 or ``NULL_LABEL`` for none, result like ``x_t``. Without ``label`` no sample has one.
+    Any other label raises torch's IndexError. In eval mode the result of a sample does not depend on chance; its last
+    bits may depend on the batch size and the thread count, because torch picks kernels by shape.
     """
 
     def __init__(self, config: DiTConfig | None = None) -> None:

@@ -92,9 +92,7 @@ def train(
     return manifest
 
 
-def _run(
-    state: State, digits: Digits, schedule: NoiseSchedule, checkpoint: Path, stop_after: int | None
-) -> bool:
+def _run(state: State, digits: Digits, schedule: NoiseSchedule, checkpoint: Path, stop_after: int | None) -> bool:
     """Step until the recipe ends; True if it did, False if ``stop_after`` came first."""
     recipe, abar = state.recipe, schedule.alphas_cumprod
     last = None if stop_after is None else state.step + stop_after

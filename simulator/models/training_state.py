@@ -147,8 +147,8 @@ def training_labels(
 ) -> tuple[Tensor, ...]:
     """What a network is trained with beside x and timestep: nothing, or labels of which some are dropped.
 
-    Each of the labels (N,) is ``NULL_LABEL`` with probability ``label_dropout``, on its own; one uniform number is drawn
-    for each, and none for a network without classes.
+    Each of the labels (N,) is ``NULL_LABEL`` with probability ``label_dropout``, on its own; one uniform number is
+    drawn for each, and none for a network without classes.
     """
     if isinstance(network, UNetConfig):
         return ()
