@@ -54,7 +54,7 @@ class DiTConfig:
     width: int = 96
     depth: int = 4
     heads: int = 4
-    mlp_width: int = 288
+    mlp_width: int = 256
     condition_width: int = 48
     classes: int = 10
     dropout: float = 0.0
@@ -203,7 +203,7 @@ class DiT(nn.Module):
         tokens = tokens + position_embedding(side, self.config.width, x.device)
         if label is None:
             label = torch.full_like(timestep, NULL_LABEL)
-        row = torch.where(label == NULL_LABEL, self.config.classes, label)
+        row = label - NULL_LABEL  # the embedding of no label is the first row
         condition = F.silu(self.time_embedding(timestep) + self.label_embedding(row))
         for block in self.blocks:
             tokens = block(tokens, condition)

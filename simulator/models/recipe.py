@@ -64,7 +64,10 @@ class Recipe:
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-RECIPES = {"digits-unet": Recipe(), "digits-dit": Recipe(network=DiTConfig(dropout=0.1, label_dropout=0.1))}
+RECIPES = {
+    "digits-unet": Recipe(),
+    "digits-dit": Recipe(steps=8000, learning_rate=2e-3, network=DiTConfig(dropout=0.1, label_dropout=0.1)),
+}
 
 
 def recipe_for(name: str) -> Recipe:
