@@ -163,9 +163,9 @@ def _guidance(figures: dict[str, Any], count: int) -> str:
     return (
         "## Classes and guidance\n\n"
         f"{count} samples per row, {figures['steps']} steps, sample i asked for class i mod {classes}. Classifier-free "
-        "guidance: weight 0 is the network without a\nlabel, 1 with it and no guidance (as in the sections above). "
-        "Shares of samples whose nearest training image has the label\nasked for, class by class; weight 0 ignores "
-        f"the label, so chance is {100 / classes:g} %:\n\n"
+        "guidance: weight 0 is\nthe network without a label, 1 the network with it and no guidance (as in the sections "
+        "above). Shares of samples whose\nnearest training image has the label asked for, class by class; weight 0 "
+        f"cannot see it, so chance is {100 / classes:g} %:\n\n"
         + _table(["images", *[str(label) for label in range(classes)], "all"], hits)
         + "\nDistances to held-out images as above; the last column is the median distance to the nearest training "
         "image.\n\n" + _table(["samples", "Frechet", "energy", "nearest"], costs)
