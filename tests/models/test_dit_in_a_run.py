@@ -1,4 +1,4 @@
-"""The transformer runs in exact integers as the UNet does: every contraction is a site, and a paired run covers them."""
+"""The transformer runs in exact integers as the UNet does: every contraction is a site, a paired run covers them."""
 
 from __future__ import annotations
 
