@@ -79,7 +79,7 @@ def _training(facts: dict[str, Any]) -> str:
 def _labels(network: dict[str, Any]) -> str:
     if "label_dropout" not in network:
         return ""
-    return f"Labels dropped with probability {network['label_dropout']:g}.\n"
+    return f"Labels dropped with\nprobability {network['label_dropout']:g}. "
 
 
 def _losses(figures: dict[str, Any]) -> str:
@@ -93,7 +93,9 @@ def _losses(figures: dict[str, Any]) -> str:
     mean = [f"{figures[part]['mean']:.4f} ± {figures[part]['standard_error']:.4f}" for part in parts]
     header = ["timesteps", *[part.replace("_", " ") for part in parts]]
     table = _table(header, [*rows, ["all (± standard error over images)", *mean]])
-    return "## Denoising loss\n\nMean squared error of epsilon per pixel, fixed noises and timesteps.\n\n" + table
+    given = "The network is given each image's label, but in the last column.\n" if len(parts) > 2 else ""
+    how = f"Mean squared error of epsilon per pixel, fixed noises and timesteps.\n{given}"
+    return f"## Denoising loss\n\n{how}\n{table}"
 
 
 def _distances(figures: dict[str, Any]) -> str:

@@ -23,16 +23,16 @@ def test_survey__finds_every_weight_and_takes_the_patches_and_the_output_for_edg
     # 2 of the time, 7 in each block, the patches, modulation and output of the head; 2 products in each attention
     assert len(weighted) == 2 + 7 * len(model.module.blocks) + 3
     assert len(facts) - len(weighted) == 2 * len(model.module.blocks)
-    assert [f.key.path for f in facts if f.edge] == ["patches", "head.linear"]
+    assert [f.key.module for f in facts if f.edge] == ["patches", "head.linear"]
 
 
 def test_run__of_the_transformer_is_nearer_to_full_precision_with_more_bits(model):
     sampler = DDIM(model.schedule, 5, eta=0.0)
     ranges = simulator.calibrate_ranges(model, sampler, samples=16)
-    arms = [simulator.Arm(simulator.QuantizedModel(model, simulator.Scheme.parse(s), ranges)) for s in ("w8a8", "w4a8")]
+    arms = [simulator.Arm(simulator.QuantizedModel(model, simulator.Scheme.parse(s), ranges)) for s in ("w8a8", "w4a4")]
     fine, coarse = simulator.run_arms(arms, sampler, samples=8)
     levels = [np.median(sqnr_db(run, "epsilon_injected").sqnr_db) for run in (fine, coarse)]
-    assert levels[0] > levels[1] + 3.0 > 6.0
+    assert levels[0] > 25.0 > levels[1] + 5.0
 
 
 def test_quantized__transformer_predicts_without_a_label(model):
