@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from samplers.ddim import DDIM, ddim_sigma, ddim_update, ddim_with_sigma
     from samplers.ddpm import DDPM, ddpm_update, ddpm_variance
     from samplers.errors import BadInput, QnoiseError
+    from samplers.guidance import guided
     from samplers.loop import sample
     from samplers.noise import NoiseStream
     from samplers.parameterization import predict
@@ -43,6 +44,7 @@ __all__ = [
     "ddim_with_sigma",
     "ddpm_update",
     "ddpm_variance",
+    "guided",
     "predict",
     "sample",
 ]
@@ -52,6 +54,7 @@ _MODULES = {
     "ddim": ("DDIM", "ddim_sigma", "ddim_update", "ddim_with_sigma"),
     "ddpm": ("DDPM", "ddpm_update", "ddpm_variance"),
     "errors": ("BadInput", "QnoiseError"),
+    "guidance": ("guided",),
     "loop": ("sample",),
     "noise": ("NoiseStream",),
     "parameterization": ("predict",),

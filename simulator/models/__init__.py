@@ -1,4 +1,4 @@
-"""Models whose sampling is studied: a small trained UNet on 8x8 digits, loaded by name.
+"""Models whose sampling is studied: a small UNet and a small transformer trained on 8x8 digits, loaded by name.
 
 Importing this package does not import torch; the first use of a name below does.
 """

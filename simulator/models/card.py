@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from samplers.ddim import DDIM
-from samplers.loop import sample
+from samplers.loop import Denoiser, sample
 from samplers.noise import NoiseStream
 from simulator.models import registry
 from simulator.models.card_text import card_text
 from simulator.models.checkpoint import write_bytes
+from simulator.models.conditioning import class_denoiser, cyclic_labels
 from simulator.models.denoising import denoising_losses, generator
 from simulator.models.digits import Digits, load_digits
-from simulator.models.distances import Rows, energy_distance, frechet_distance, nearest_distances, pixel_rows
+from simulator.models.distances import (
+    Rows,
+    energy_distance,
+    frechet_distance,
+    nearest_distances,
+    nearest_indices,
+    pixel_rows,
+)
 from simulator.models.progress import progress
 
 SAMPLES = 1580
@@ -32,17 +42,27 @@ LOSS_BINS = 10
 LOSS_SEED = 77
 SAMPLE_SEED = 2718
 SUBSETS = 20
+WEIGHTS_OF_GUIDANCE = (0.0, 1.0, 2.0, 4.0)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def generate(model: registry.Model, count: int, num_inference_steps: int, seed: int) -> NDArray[np.float32]:
-    """Draw ``count`` samples with DDIM (eta 0, no clipping of x0): (count, *sample_shape) float32."""
+def generate(
+    model: registry.Model, count: int, num_inference_steps: int, seed: int, *, weight: float = 1.0
+) -> NDArray[np.float32]:
+    """Draw ``count`` samples with DDIM (eta 0, no clipping of x0): (count, *sample_shape) float32.
+
+    Sample i of a model with classes is asked for class ``i % classes``, with guidance ``weight``.
+    """
     sampler = DDIM(model.schedule, num_inference_steps, eta=0.0)
     noise = NoiseStream(seed, "card")
-    parts = [
-        sample(model.module, sampler, noise, range(start, min(start + 256, count)), model.sample_shape)
-        for start in range(0, count, 256)
-    ]
+
+    def draw(members: range) -> Tensor:
+        denoiser: Denoiser = model.module
+        if model.classes is not None:
+            denoiser = class_denoiser(model, cyclic_labels(members, model.classes), weight=weight)
+        return sample(denoiser, sampler, noise, members, model.sample_shape)
+
+    parts = [draw(range(start, min(start + 256, count))) for start in range(0, count, 256)]
     return torch.cat(parts).float().numpy()
 
 
@@ -67,7 +87,7 @@ def card_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
             rows = pixel_rows(generate(model, SAMPLES, steps, SAMPLE_SEED))
             by_steps[str(steps)] = _sample_figures(rows, real)
             report(i + 1, f"sampled with {steps} steps")
-    return {
+    figures = {
         "model": f"{model.name}@{model.version}",
         "weights_sha256": model.weights_digest,
         "parameters": sum(p.numel() for p in model.module.parameters()),
@@ -82,6 +102,36 @@ def card_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
             "levels": {part: _levels(rows) for part, rows in real.items()},
         },
     }
+    if model.classes is not None:
+        figures["guidance"] = guidance_figures(model, digits, WEIGHTS_OF_GUIDANCE)
+    return figures
+
+
+def guidance_figures(model: registry.Model, digits: Digits, weights: Sequence[float]) -> dict[str, Any]:
+    """What classes and guidance do: whether the nearest training image has the label asked for, and at which price."""
+    train, held_out = pixel_rows(digits.train), pixel_rows(digits.held_out)
+
+    def hits(rows: Rows, asked: NDArray[np.int64]) -> dict[str, Any]:
+        right = digits.train_labels[nearest_indices(rows, train)] == asked
+        by_class = [float(right[asked == label].mean()) for label in np.unique(asked)]
+        return {"all": float(right.mean()), "by_class": by_class}
+
+    asked = cyclic_labels(range(SAMPLES), model.classes or 0).numpy()
+    by_weight = {}
+    with progress("guidance", len(weights)) as report:
+        for i, weight in enumerate(weights):
+            rows = pixel_rows(generate(model, SAMPLES, STEPS[0], SAMPLE_SEED, weight=weight))
+            by_weight[f"{weight:g}"] = {
+                "nearest_has_label": hits(rows, asked),
+                "to_held_out": _distances(rows, held_out),
+                "nearest_train": _quantiles(nearest_distances(rows, train)),
+            }
+            report(i + 1, f"sampled with weight {weight:g}")
+    return {
+        "steps": STEPS[0],
+        "held_out": {"nearest_has_label": hits(held_out, digits.held_out_labels)},
+        "by_weight": by_weight,
+    }
 
 
 def count_macs(model: registry.Model) -> int:
@@ -95,8 +145,14 @@ def count_macs(model: registry.Model) -> int:
 
 def _loss_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
     figures: dict[str, Any] = {"bins": LOSS_BINS, "seed": LOSS_SEED}
-    for part, images in (("train", digits.train), ("held_out", digits.held_out)):
-        losses = denoising_losses(model.module, images, model.schedule.alphas_cumprod, bins=LOSS_BINS, seed=LOSS_SEED)
+    labels = (digits.train_labels, digits.held_out_labels) if model.classes is not None else (None, None)
+    parts = [("train", digits.train, labels[0]), ("held_out", digits.held_out, labels[1])]
+    if model.classes is not None:
+        parts.append(("held_out_without_label", digits.held_out, None))
+    for part, images, given in parts:
+        losses = denoising_losses(
+            model.module, images, model.schedule.alphas_cumprod, bins=LOSS_BINS, seed=LOSS_SEED, labels=given
+        )
         per_image = losses.mean(axis=0)
         figures[part] = {
             "by_bin": losses.mean(axis=1).tolist(),

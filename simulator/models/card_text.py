@@ -6,12 +6,12 @@ from typing import Any
 
 from simulator.models.registry import Model
 
+_KINDS = ("frechet", "energy")
+
 _INTRO = """\
 # {model}
 
-A UNet with one self-attention that predicts the noise in 8x8 grey images of handwritten digits. It exists to be
-quantized: small enough to sample thousands of images in seconds on one core, trained well enough that the noise of a
-quantizer, not of the network, is what one sees.
+{subject}
 
 - {parameters:,} parameters, {macs:,} multiply-accumulates per sample and step, float32, `sha256 {digest}`
 - epsilon prediction, samples (1, 8, 8) on [-1, 1], schedule {schedule}
@@ -24,11 +24,23 @@ Every number in this file is computed by `python -m simulator.models.card`.
 """
 
 
+_UNCONDITIONAL = """\
+A UNet with one self-attention that predicts the noise in 8x8 grey images of handwritten digits. It exists to be
+quantized: small enough to sample thousands of images in seconds on one core, trained well enough that the noise of a
+quantizer, not of the network, is what one sees."""
+
+_CONDITIONAL = """\
+A diffusion transformer with adaLN-zero blocks that predicts the noise in 8x8 grey images of handwritten digits, of an
+asked class or of any. It exists so that transformers can be quantized: small enough to sample thousands of images in
+seconds on one core, trained well enough that the noise of a quantizer, not of the network, is what one sees."""
+
+
 def card_text(model: Model, figures: dict[str, Any]) -> str:
     """Lay the figures out."""
     schedule = model.schedule
     intro = _INTRO.format(
         model=figures["model"],
+        subject=_UNCONDITIONAL if model.classes is None else _CONDITIONAL,
         parameters=figures["parameters"],
         macs=figures["macs_per_sample"],
         digest=figures["weights_sha256"],
@@ -38,7 +50,10 @@ def card_text(model: Model, figures: dict[str, Any]) -> str:
         held_out=figures["real"]["held_out"],
     )
     parts = [intro, _training(figures["training"]), _losses(figures["denoising"])]
-    return "\n".join([*parts, _distances(figures), _nearest(figures), _levels(figures)])
+    parts += [_distances(figures), _nearest(figures), _levels(figures)]
+    if "guidance" in figures:
+        parts.append(_guidance(figures["guidance"], figures["samples"]["count"]))
+    return "\n".join(parts)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -53,28 +68,39 @@ def _training(facts: dict[str, Any]) -> str:
         f"AdamW, peak learning rate {recipe['learning_rate']:g} with cosine decay over {recipe['steps']} steps of "
         f"{recipe['batch_size']} images, weight decay {recipe['weight_decay']:g}, dropout "
         f"{recipe['network']['dropout']:g},\ntimesteps stratified with power {recipe['timestep_power']:g}, weights "
-        f"averaged with decay {recipe['ema_decay']:g}, seed {recipe['seed']}. Stopped after {facts['steps_run']} "
-        f"steps;\nthe average of step {facts['best_step']} has the lowest held-out loss "
+        f"averaged with decay {recipe['ema_decay']:g}, seed {recipe['seed']}. "
+        f"{_labels(recipe['network'])}Stopped after {facts['steps_run']} steps;\n"
+        f"the average of step {facts['best_step']} has the lowest held-out loss "
         f"({facts['held_out_loss']:.4f}) and is what is shipped.\nTook {facts['seconds'] / 60:.0f} minutes on "
         f"{facts['threads']} thread with torch {facts['torch']}.\n"
     )
 
 
+def _labels(network: dict[str, Any]) -> str:
+    if "label_dropout" not in network:
+        return ""
+    return f"Labels dropped with\nprobability {network['label_dropout']:g}. "
+
+
 def _losses(figures: dict[str, Any]) -> str:
     bins = figures["bins"]
+    parts = [part for part in ("train", "held_out", "held_out_without_label") if part in figures]
     rows = [
         [f"{1000 * b // bins} to {1000 * (b + 1) // bins - 1}"]
-        + [f"{figures[part]['by_bin'][b]:.4f}" for part in ("train", "held_out")]
+        + [f"{figures[part]['by_bin'][b]:.4f}" for part in parts]
         for b in range(bins)
     ]
-    mean = [f"{figures[p]['mean']:.4f} ± {figures[p]['standard_error']:.4f}" for p in ("train", "held_out")]
-    table = _table(["timesteps", "train", "held out"], [*rows, ["all (± standard error over images)", *mean]])
-    return "## Denoising loss\n\nMean squared error of epsilon per pixel, fixed noises and timesteps.\n\n" + table
+    mean = [f"{figures[part]['mean']:.4f} ± {figures[part]['standard_error']:.4f}" for part in parts]
+    header = ["timesteps", *[part.replace("_", " ") for part in parts]]
+    table = _table(header, [*rows, ["all (± standard error over images)", *mean]])
+    given = "The network is given each image's label, but in the last column.\n" if len(parts) > 2 else ""
+    how = f"Mean squared error of epsilon per pixel, fixed noises and timesteps.\n{given}"
+    return f"## Denoising loss\n\n{how}\n{table}"
 
 
 def _distances(figures: dict[str, Any]) -> str:
     def row(label: str, found: dict[str, Any]) -> list[str]:
-        cells = [f"{found[kind]['mean']:.4f} ± {found[kind]['sd']:.4f}" for kind in ("frechet", "energy")]
+        cells = [f"{found[kind]['mean']:.4f} ± {found[kind]['sd']:.4f}" for kind in _KINDS]
         return [label, str(found["size"]), *cells]
 
     samples = figures["samples"]
@@ -120,3 +146,29 @@ def _levels(figures: dict[str, Any]) -> str:
         "## Background\n\nShares of pixels that round to level 0 and to levels 1 or 2 of 16; speckle would raise the "
         "second.\n\n"
     ) + _table(["images", "background", "faint grey"], rows)
+
+
+def _guidance(figures: dict[str, Any], count: int) -> str:
+    """Labels of the nearest training images, class by class, then what guidance costs in distance to the data."""
+
+    def row(label: str, found: dict[str, Any]) -> list[str]:
+        return [label, *[f"{100 * share:.1f} %" for share in (*found["by_class"], found["all"])]]
+
+    by_weight = figures["by_weight"]
+    classes = len(figures["held_out"]["nearest_has_label"]["by_class"])
+    hits = [row("held-out images", figures["held_out"]["nearest_has_label"])]
+    hits += [row(f"weight {weight}", found["nearest_has_label"]) for weight, found in by_weight.items()]
+    costs = []
+    for weight, found in by_weight.items():
+        pair = [f"{found['to_held_out'][kind]['mean']:.4f} ± {found['to_held_out'][kind]['sd']:.4f}" for kind in _KINDS]
+        costs.append([f"weight {weight}", *pair, f"{found['nearest_train']['0.5']:.2f}"])
+    return (
+        "## Classes and guidance\n\n"
+        f"{count} samples per row, {figures['steps']} steps, sample i asked for class i mod {classes}. Classifier-free "
+        "guidance: weight 0 is\nthe network without a label, 1 the network with it and no guidance (as in the sections "
+        "above). Shares of samples whose\nnearest training image has the label asked for, class by class; weight 0 "
+        f"cannot see it, so chance is {100 / classes:g} %:\n\n"
+        + _table(["images", *[str(label) for label in range(classes)], "all"], hits)
+        + "\nDistances to held-out images as above; the last column is the median distance to the nearest training "
+        "image.\n\n" + _table(["samples", "Frechet", "energy", "nearest"], costs)
+    )

@@ -38,12 +38,13 @@ def denoising_losses(
     *,
     bins: int,
     seed: int,
+    labels: NDArray[np.int64] | None = None,
     batch_size: int = 512,
 ) -> NDArray[np.float64]:
     """Loss of every image in every timestep bin: (bins, N), mean over pixels, epsilon's own scale (noise has 1).
 
     Bin b covers the b-th of ``bins`` equal ranges of timesteps; within it the N images take stratified timesteps.
-    ``module`` is used in its present mode: call ``eval()`` first.
+    ``module`` is used in its present mode: call ``eval()`` first. With ``labels`` (N,) it is called with each image's.
     """
     total, count = len(alphas_cumprod), len(images)
     losses = np.empty((bins, count))
@@ -54,6 +55,7 @@ def denoising_losses(
         x_t = diffuse(torch.from_numpy(images), noise, timestep, alphas_cumprod)
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
-            error = module(x_t[part], timestep[part]) - noise[part]
+            given = () if labels is None else (torch.from_numpy(labels[part]),)
+            error = module(x_t[part], timestep[part], *given) - noise[part]
             losses[b, part] = error.double().square().mean(dim=(1, 2, 3)).numpy()
     return losses

@@ -32,6 +32,10 @@ class Digits:
     held_out: NDArray[np.float32]
     held_out_labels: NDArray[np.int64]
 
+    def part(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Images and labels of "train" or "held_out"."""
+        return getattr(self, name), getattr(self, f"{name}_labels")
+
 
 def raw_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pixels (1797, 8, 8) uint8 in 0..16 and labels (1797,) as scikit-learn ships them."""

@@ -53,3 +53,8 @@ def energy_distance(a: Rows, b: Rows) -> float:
 def nearest_distances(a: Rows, b: Rows) -> NDArray[np.float64]:
     """Distance of every row of ``a`` to its nearest row of ``b``: (len(a),)."""
     return pairwise(a, b).min(axis=1)
+
+
+def nearest_indices(a: Rows, b: Rows) -> NDArray[np.int64]:
+    """Index of the row of ``b`` nearest to every row of ``a``, the first of equals: (len(a),)."""
+    return pairwise(a, b).argmin(axis=1)

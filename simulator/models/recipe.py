@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass, field
 
 from samplers.errors import BadInput
+from simulator.models.architectures import NetworkConfig
+from simulator.models.dit import DiTConfig
 from simulator.models.unet import UNetConfig
 
 
@@ -35,7 +37,7 @@ class Recipe:
         evaluate_every: steps between two held-out losses.
         patience: evaluations without a new best held-out loss after which training stops.
         seed: of the initial weights and of every draw.
-        network: sizes of the network, with its dropout in training.
+        network: sizes of the network, with its dropouts in training.
     """
 
     version: int = 1
@@ -49,7 +51,7 @@ class Recipe:
     evaluate_every: int = 500
     patience: int = 4
     seed: int = 0
-    network: UNetConfig = field(default_factory=lambda: UNetConfig(dropout=0.1))
+    network: NetworkConfig = field(default_factory=lambda: UNetConfig(dropout=0.1))
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "evaluate_every", "patience"):
@@ -62,7 +64,10 @@ class Recipe:
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-RECIPES = {"digits-unet": Recipe()}
+RECIPES = {
+    "digits-unet": Recipe(),
+    "digits-dit": Recipe(steps=8000, learning_rate=2e-3, network=DiTConfig(dropout=0.1, label_dropout=0.1)),
+}
 
 
 def recipe_for(name: str) -> Recipe:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
+from simulator.models.architectures import Network, architecture_of, build, config_from
 from simulator.models.checkpoint import write_bytes
-from simulator.models.unet import UNet, UNetConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
 _FILE = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*)@(?P<version>[1-9][0-9]*)\.safetensors")
@@ -32,9 +32,10 @@ class Model:
     """A noise predictor and what is needed to sample with it.
 
     ``module`` is in eval mode and no parameter requires a gradient. ``sample_shape`` is (channels, height, width) of
-    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file. A module that is
-    not called as ``module(x, timestep)`` comes with ``call``, called with (module, x, timestep); what it adds to the
-    weights (labels, text) must show in ``name``, by which runs are told apart.
+    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file. ``classes`` is the
+    number of labels that ``module(x, timestep, label)`` knows, None if it takes none; called as ``module(x, timestep)``
+    every shipped network is unconditional. A module that is not called so comes with ``call``, called with (module, x,
+    timestep); what it adds to the weights (labels, text) must show in ``name``, by which runs are told apart.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Model:
     sample_shape: tuple[int, ...]
     prediction_type: str
     weights_digest: str
+    classes: int | None = None
     call: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
 
 
@@ -81,7 +83,8 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
     # The digest matches, so what follows can fail only for a manifest that was edited or comes from other code.
     try:
         with torch.device("meta"):  # no initial weights: they would cost time and move torch's global generator
-            module = UNet(UNetConfig(**manifest["config"]))
+            config = config_from(manifest["architecture"], manifest["config"])
+            module = build(config)
         module.load_state_dict(safetensors.torch.load(content), assign=True)
         schedule = NoiseSchedule(**manifest["schedule"])
         sample_shape = tuple(int(size) for size in manifest["sample_shape"])
@@ -94,14 +97,14 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
         ) from error
     # channels-last is the integer engine's layout, and torch's faster one in float (its stub lacks it)
     module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(stem, version, module, schedule, sample_shape, prediction_type, digest)
+    return Model(stem, version, module, schedule, sample_shape, prediction_type, digest, config.classes)
 
 
 def save(
     folder: Path,
     name: str,
     version: int,
-    module: UNet,
+    module: Network,
     schedule: NoiseSchedule,
     training: dict[str, Any],
     *,
@@ -114,8 +117,8 @@ def save(
     manifest = {
         "name": name,
         "version": version,
-        "architecture": "simulator.models.unet.UNet",
-        "config": dataclasses.asdict(module.config) | {"dropout": 0.0},
+        "architecture": architecture_of(module),
+        "config": dataclasses.asdict(module.config.inference()),
         "sample_shape": list(sample_shape),
         "prediction_type": "epsilon",
         "schedule": schedule.config(),

@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
 from simulator.models import registry
-from simulator.models.digits import load_digits
+from simulator.models.digits import Digits, load_digits
 from simulator.models.progress import progress
 from simulator.models.recipe import Recipe, recipe_for
 from simulator.models.training_state import State
@@ -72,7 +70,7 @@ def train(
         checkpoint = folder / f"{name}@{recipe.version}.checkpoint.safetensors"
         if resume and checkpoint.exists():
             state.read(checkpoint)
-        finished = _run(state, digits.train, digits.held_out, schedule, checkpoint, stop_after)
+        finished = _run(state, digits, schedule, checkpoint, stop_after)
         if not finished:
             return None
         facts = {
@@ -94,14 +92,7 @@ def train(
     return manifest
 
 
-def _run(
-    state: State,
-    images: NDArray[np.float32],
-    held_out: NDArray[np.float32],
-    schedule: NoiseSchedule,
-    checkpoint: Path,
-    stop_after: int | None,
-) -> bool:
+def _run(state: State, digits: Digits, schedule: NoiseSchedule, checkpoint: Path, stop_after: int | None) -> bool:
     """Step until the recipe ends; True if it did, False if ``stop_after`` came first."""
     recipe, abar = state.recipe, schedule.alphas_cumprod
     last = None if stop_after is None else state.step + stop_after
@@ -111,9 +102,9 @@ def _run(
                 state.write(checkpoint)
                 return False
             started = time.perf_counter()
-            state.advance(images, abar)
+            state.advance(digits, abar)
             if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps:
-                state.evaluate(held_out, abar)
+                state.evaluate(digits, abar)
                 state.write(checkpoint)
                 report(state.step, f"held-out {state.history[-1][1]:.5f} best {state.best_loss:.5f}")
             state.seconds += time.perf_counter() - started

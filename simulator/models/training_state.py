@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplers.errors import BadInput
+from simulator.models.architectures import Network, NetworkConfig, build
 from simulator.models.checkpoint import read_tensors, write_tensors
 from simulator.models.denoising import denoising_losses, diffuse, generator, stratified
+from simulator.models.digits import Digits
+from simulator.models.dit import NULL_LABEL
 from simulator.models.recipe import Recipe
-from simulator.models.unet import UNet
+from simulator.models.unet import UNetConfig
 
 # Uses of randomness, so that no two of them share a stream.
 _ORDER, _STEP, _EVALUATE = 1, 2, 3
@@ -29,7 +32,7 @@ class State:
         self.recipe = recipe
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.module = UNet(recipe.network)
+            self.module = build(recipe.network)
         self.parameters = dict(self.module.named_parameters())
         decayed = [p for p in self.parameters.values() if p.ndim > 1]
         plain = [p for p in self.parameters.values() if p.ndim <= 1]
@@ -49,24 +52,28 @@ class State:
         """Whether the held-out loss has stopped falling."""
         return self.step >= self.best_step + self.recipe.patience * self.recipe.evaluate_every
 
-    def best(self) -> UNet:
+    def best(self) -> Network:
         """A network with the best average so far, in eval mode."""
         return self._with(self.best_average)
 
-    def advance(self, images: NDArray[np.float32], abar: NDArray[np.floating[Any]]) -> None:
+    def advance(self, digits: Digits, abar: NDArray[np.floating[Any]]) -> None:
         """One optimizer step; which images, noises, timesteps and dropouts depends on (seed, step) alone."""
+        images, labels = digits.part("train")
         recipe, step = self.recipe, self.step
         random = generator(recipe.seed, _STEP, step)
-        x0 = torch.from_numpy(images[_batch(len(images), recipe, step)])
+        batch = _batch(len(images), recipe, step)
+        x0 = torch.from_numpy(images[batch])
         u = stratified(recipe.batch_size, random) ** recipe.timestep_power
         timestep = torch.from_numpy((u * len(abar)).astype(np.int64))
         noise = torch.from_numpy(random.standard_normal(x0.shape, dtype=np.float32))
         for group in self.optimizer.param_groups:
             group["lr"] = _learning_rate(recipe, step)
+        dropout_seed = int(random.integers(2**62))
+        given = training_labels(recipe.network, labels[batch], random)
         self.module.train()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(random.integers(2**62)))
-            loss = (self.module(diffuse(x0, noise, timestep, abar), timestep) - noise).square().mean()
+            torch.manual_seed(dropout_seed)
+            loss = (self.module(diffuse(x0, noise, timestep, abar), timestep, *given) - noise).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
@@ -76,10 +83,18 @@ class State:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1.0 - keep)
 
-    def evaluate(self, held_out: NDArray[np.float32], abar: NDArray[np.floating[Any]]) -> None:
+    def evaluate(self, digits: Digits, abar: NDArray[np.floating[Any]]) -> None:
         """Measure the average on the fixed held-out set and keep it if it is the best so far."""
+        images, labels = digits.part("held_out")
         module = self._with(self.average)
-        losses = denoising_losses(module, held_out, abar, bins=HELD_OUT_BINS, seed=self.recipe.seed + _EVALUATE)
+        losses = denoising_losses(
+            module,
+            images,
+            abar,
+            bins=HELD_OUT_BINS,
+            seed=self.recipe.seed + _EVALUATE,
+            labels=None if self.recipe.network.classes is None else labels,
+        )
         loss = float(losses.mean())
         if not math.isfinite(loss):
             raise BadInput("the held-out loss must stay finite", got=f"{loss} at step {self.step}", fix="learn slower")
@@ -120,11 +135,25 @@ class State:
         for name in ("step", "best_step", "best_loss", "seconds", "history"):
             setattr(self, name, facts[name])
 
-    def _with(self, weights: dict[str, Tensor]) -> UNet:
+    def _with(self, weights: dict[str, Tensor]) -> Network:
         with torch.device("meta"):
-            module = UNet(self.recipe.network)
+            module = build(self.recipe.network)
         module.load_state_dict(weights, assign=True)
         return module.eval()
+
+
+def training_labels(
+    network: NetworkConfig, labels: NDArray[np.int64], random: np.random.Generator
+) -> tuple[Tensor, ...]:
+    """What a network is trained with beside x and timestep: nothing, or labels of which some are dropped.
+
+    Each of the labels (N,) is ``NULL_LABEL`` with probability ``label_dropout``, on its own; one uniform number is
+    drawn for each, and none for a network without classes.
+    """
+    if isinstance(network, UNetConfig):
+        return ()
+    kept = np.where(random.random(len(labels)) < network.label_dropout, NULL_LABEL, labels)
+    return (torch.from_numpy(kept),)
 
 
 def _batch(count: int, recipe: Recipe, step: int) -> NDArray[np.int64]:

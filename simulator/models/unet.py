@@ -15,7 +15,8 @@ every table. Source of the design: Ho et al. 2020 (arXiv:2006.11239), appendix B
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,9 @@ class UNetConfig:
         dropout: probability of dropping a feature before the second convolution of a residual block, training only.
     """
 
+    classes: ClassVar[None] = None
+    """No labels: the network is unconditional."""
+
     image_channels: int = 1
     channels: tuple[int, int] = (32, 64)
     time_channels: int = 128
@@ -52,6 +56,10 @@ class UNetConfig:
             raise BadInput("head_channels must divide channels[1]", got=self.head_channels, fix="16 always does")
         if self.time_channels % 2:
             raise BadInput("time_channels must be even", got=self.time_channels, fix="add 1")
+
+    def inference(self) -> UNetConfig:
+        """These sizes without what only training uses."""
+        return replace(self, dropout=0.0)
 
 
 class TimeEmbedding(nn.Module):

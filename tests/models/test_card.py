@@ -1,4 +1,4 @@
-"""The shipped card reproduces from the shipped weights, and shows neither speckle nor copies of training images."""
+"""The shipped cards reproduce from the shipped weights, and show neither speckle nor copies of training images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from simulator.models.distances import nearest_distances, pixel_rows
 from simulator.models.registry import WEIGHTS, read_manifest
 
 
-@pytest.fixture(scope="module")
-def model():
-    return load("digits-unet@1")
+@pytest.fixture(scope="module", params=["digits-unet@1", "digits-dit@1"])
+def model(request):
+    return load(request.param)
 
 
 @pytest.fixture(scope="module")
-def figures():
-    return json.loads((WEIGHTS / "digits-unet@1.card.json").read_text())
+def figures(model):
+    return json.loads((WEIGHTS / f"{model.name}@{model.version}.card.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,9 @@ def digits():
 
 def test_card__describes_the_weights_beside_it(model, figures):
     assert figures["weights_sha256"] == model.weights_digest
-    assert figures["training"] == read_manifest(WEIGHTS / "digits-unet@1.json")["training"]
-    assert (WEIGHTS / "digits-unet@1.md").read_text() == card_text(model, figures)
+    stem = f"{model.name}@{model.version}"
+    assert figures["training"] == read_manifest(WEIGHTS / f"{stem}.json")["training"]
+    assert (WEIGHTS / f"{stem}.md").read_text() == card_text(model, figures)
 
 
 def test_card__counts_parameters_and_macs(model, figures):
@@ -44,11 +45,13 @@ def test_card__counts_parameters_and_macs(model, figures):
 
 
 def test_card__held_out_loss_reproduces(model, figures, digits):
-    losses = denoising_losses(
-        model.module, digits.held_out, model.schedule.alphas_cumprod, bins=LOSS_BINS, seed=LOSS_SEED
-    )
-    # The draws are the card's; what may differ is float32 rounding in other kernels, far below this tolerance.
-    np.testing.assert_allclose(losses.mean(axis=1), figures["denoising"]["held_out"]["by_bin"], rtol=1e-3)
+    parts = {"held_out": digits.held_out_labels, "held_out_without_label": None}
+    for part, labels in parts.items() if model.classes else [("held_out", None)]:
+        losses = denoising_losses(
+            model.module, digits.held_out, model.schedule.alphas_cumprod, bins=LOSS_BINS, seed=LOSS_SEED, labels=labels
+        )
+        # The draws are the card's; what may differ is float32 rounding in other kernels, far below this tolerance.
+        np.testing.assert_allclose(losses.mean(axis=1), figures["denoising"][part]["by_bin"], rtol=1e-3)
 
 
 def test_card__held_out_loss_is_near_that_of_training(figures):

@@ -36,6 +36,16 @@ def test_load__gives_a_frozen_network_in_eval_mode():
     assert output.dtype == torch.float32
 
 
+def test_load__says_how_many_classes_a_model_has():
+    assert load("digits-unet").classes is None
+    model = load("digits-dit")
+    assert model.classes == 10
+    assert not model.module.training
+    assert not any(p.requires_grad for p in model.module.parameters())
+    output = model.module(torch.zeros(2, *model.sample_shape), torch.tensor([0, 999]), torch.tensor([3, -1]))
+    assert output.shape == (2, 1, 8, 8)
+
+
 def test_weights__are_small_and_have_the_recorded_digest():
     for name, versions in available().items():
         for version in versions:
@@ -105,6 +115,10 @@ def test_load__rejects_a_missing_manifest(copy):
         {"config": {"channels": [17, 64]}},
         {"config": {"unknown": 1}},
         {"config": None},
+        {"architecture": "simulator.models.dit.DiT"},
+        {"architecture": "simulator.models.dit.DiT", "config": {"width": 32}},
+        {"architecture": "os.system"},
+        {"architecture": None},
         {"schedule": {"beta_schedule": "unknown"}},
         {"schedule": []},
         {"sample_shape": None},

@@ -92,7 +92,7 @@ def test_train__stops_where_the_held_out_loss_stops_falling(tmp_path):
 
 
 def test_train__rejects_unknown_names_and_steps_below_one(tmp_path):
-    with pytest.raises(BadInput, match="available: digits-unet"):
+    with pytest.raises(BadInput, match="available: digits-unet, digits-dit"):
         train("cats", tmp_path)
     with pytest.raises(BadInput, match="steps must be at least 1"):
         train("digits-unet", tmp_path, steps=0)
