@@ -26,6 +26,7 @@ from simulator.correction import Correction, NoCorrection
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import forward
 from simulator.instrument.interception import Handler
+from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
 from simulator.models.registry import Model
@@ -231,12 +232,13 @@ class _Network:
     def forward(self, point: _Point, x: Tensor, record: SiteRecord | None) -> Tensor:
         """Run on x, recording every site's noise against full precision."""
 
-        def watch(site: SiteKey, output: Tensor, clipped: int) -> None:
+        def watch(site: SiteKey, found: Emulated) -> None:
             assert record is not None
-            record.add(point.step, point.members, site, point.outputs[site], output, clipped)
+            record.add(point.step, point.members, site, point.outputs[site], found)
 
         # full precision was audited on this very timestep; the quantized pass is held to the same sites
-        return self._quantized(x.float(), point.timestep, None if record is None else watch, audit=False)
+        watcher = None if record is None else watch
+        return self._quantized(x.float(), point.timestep, watcher, step=point.step, audit=False)
 
     def new_record(self) -> SiteRecord | None:
         """An empty record of this network's sites, if they are recorded."""

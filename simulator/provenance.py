@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from simulator.correction import Correction
+from simulator.instrument.rungs import Rung
 from simulator.models.registry import Model
 from simulator.threads import get_threads
 
@@ -28,15 +29,19 @@ TARGET = "int32-float32"
 
 def run_config(quantized: QuantizedModel, correction: Correction, **settings: Any) -> dict[str, Any]:
     """All that determines the bytes of a run's file, as plain JSON values."""
-    # named only where something is allowed: keys of runs that allow nothing stay as they were
+    # each named only where it says something: keys of plain runs stay as they were
     allowed = {"allow_float": list(quantized.allow_float)} if quantized.allow_float else {}
+    rung = {"rung": quantized.rung.value} if quantized.rung is not Rung.COMPLETE else {}
+    scheme = quantized.scheme
     return {
         **model_config(quantized.model),
         **allowed,
-        "scheme": str(quantized.scheme),
+        **rung,
+        **({} if scheme.is_short else {"scheme_config": scheme.config()}),
+        "scheme": str(scheme),
         "ranges": dict(quantized.ranges.source),
         "correction": correction.config(),
-        "target": TARGET,
+        "target": TARGET if scheme.target is None else scheme.target.name,
         **settings,
     }
 

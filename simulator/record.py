@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts
 from simulator.moments import SIZE, block_count, merge_into_blocks, row_moments
@@ -39,23 +40,29 @@ class ChannelRecord:
 
 
 class SiteRecord:
-    """Joint moments of every site's output and its error per step and block, and clipped operand counts."""
+    """Joint moments of every site's output and its error per step and block, and counts of what was lost.
+
+    Attributes:
+        clipped: operand elements that fell outside their codes' range, (step, site).
+        overflowed: outputs of which a register lost something.
+        saturated: output codes that clipping changed.
+    """
 
     def __init__(self, steps: int, samples: int, sites: tuple[SiteFacts, ...]) -> None:
         self._index = {facts.key: index for index, facts in enumerate(sites)}
         self._axes = [facts.sample_axis if facts.batched else None for facts in sites]
         self._blocks = np.zeros((steps, len(sites), block_count(samples), SIZE))
-        self.clipped = np.zeros((steps, len(sites)), np.int64)
+        self.clipped, self.overflowed, self.saturated = np.zeros((3, steps, len(sites)), np.int64)
 
-    def add(
-        self, step: int, members: np.ndarray, site: SiteKey, reference: Tensor, quantized: Tensor, clipped: int
-    ) -> None:
-        """Record samples ``members`` of ``site`` at ``step``; tensors float32."""
+    def add(self, step: int, members: np.ndarray, site: SiteKey, reference: Tensor, found: Emulated) -> None:
+        """Record samples ``members`` of ``site`` at ``step``; the reference is float32."""
         index = self._index[site]
         batch, axis = len(members), self._axes[index]
-        rows = row_moments(_sample_rows(reference, batch, axis), _sample_rows(quantized, batch, axis))
+        rows = row_moments(_sample_rows(reference, batch, axis), _sample_rows(found.output, batch, axis))
         merge_into_blocks(self._blocks[step, index], rows, members)
-        self.clipped[step, index] += clipped
+        self.clipped[step, index] += found.clipped
+        self.overflowed[step, index] += found.overflowed
+        self.saturated[step, index] += found.saturated
 
     def blocks(self) -> np.ndarray:
         """Central moments (step, site, block, moment)."""

@@ -10,7 +10,6 @@ import xarray as xr
 from samplers.sampler import Sampler
 from simulator.correction import Correction
 from simulator.instrument.quantized import QuantizedModel
-from simulator.instrument.survey import SiteFacts
 from simulator.moments import moment_names
 from simulator.provenance import canonical, environment, run_key
 from simulator.record import ChannelRecord, SiteRecord
@@ -39,10 +38,13 @@ def run_dataset(
     for kind, site_record in sites.items():
         arrays[f"site_{kind}"] = site_record.blocks()
         arrays[f"site_clipped_{kind}"] = site_record.clipped
+        if _may_lose(quantized, len(sampler.updates)):
+            arrays[f"site_overflowed_{kind}"] = site_record.overflowed
+            arrays[f"site_saturated_{kind}"] = site_record.saturated
         arrays["site_count"] = site_record.count()
     coords: dict[str, Any] = {"moment": list(moment_names())}
     if sites:
-        arrays |= _site_facts(quantized)
+        arrays |= _site_facts(quantized, len(sampler.updates))
         coords["site"] = [str(facts.key) for facts in quantized.sites]
     coords |= {
         "model": config["model"],
@@ -70,16 +72,29 @@ def _per_step(sampler: Sampler, correction: Correction) -> dict[str, np.ndarray]
     }
 
 
-def _site_facts(quantized: QuantizedModel) -> dict[str, np.ndarray]:
-    def bits(facts: SiteFacts) -> tuple[int, int]:
-        scheme = quantized.scheme
-        weight = 0 if facts.weight_shape is None else scheme.weight_spec(edge=facts.edge).format.bits
-        return weight, scheme.activation_spec(edge=facts.edge).format.bits
-
-    weight_bits, activation_bits = np.array([bits(facts) for facts in quantized.sites], np.int64).T
-    return {
-        "site_operands": np.array([facts.operands for facts in quantized.sites], np.int64),
-        "site_macs": np.array([facts.macs for facts in quantized.sites], np.int64),
-        "site_weight_bits": weight_bits,
-        "site_activation_bits": activation_bits,
+def _site_facts(quantized: QuantizedModel, steps: int) -> dict[str, np.ndarray]:
+    """Bits stand by step and site where the scheme's rules name steps, else by site."""
+    facts = quantized.sites
+    plan = [[quantized.plan.at(f.key, step) for f in facts] for step in (range(steps) if _by_step(quantized) else (0,))]
+    bits = {
+        "weight_bits": np.array([[treatment.weight_bits for treatment in row] for row in plan], np.int64),
+        "activation_bits": np.array([[treatment.activation_bits for treatment in row] for row in plan], np.int64),
     }
+    if _by_step(quantized):
+        named = {f"site_step_{name}": array for name, array in bits.items()}
+    else:
+        named = {f"site_{name}": array[0] for name, array in bits.items()}
+    return {
+        "site_operands": np.array([f.operands for f in facts], np.int64),
+        "site_macs": np.array([f.macs for f in facts], np.int64),
+        **named,
+    }
+
+
+def _by_step(quantized: QuantizedModel) -> bool:
+    return quantized.scheme.has_steps
+
+
+def _may_lose(quantized: QuantizedModel, steps: int) -> bool:
+    """Whether a register or an output can lose anything anywhere: else nothing is stored of it."""
+    return any(quantized.plan.at(f.key, step).may_lose for f in quantized.sites for step in range(steps))

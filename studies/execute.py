@@ -69,9 +69,15 @@ def _execute_part(plan: Plan, part: Part, report: Report, kernels_ready: Callabl
         return lambda done, total: report(f"{part.title}: {what}", done, total)
 
     fit_set: dict[str, Any] = {"samples": job.calibration_samples, **common}
-    ranges = calibrate_ranges(plan.model, sampler, progress=progress("calibrating ranges"), **fit_set)
+    schemes = [plan.schemes[text] for text in part.schemes]
+    ranges = {  # outputs are observed for the schemes that need them, so that no run's key depends on its neighbours
+        outputs: calibrate_ranges(
+            plan.model, sampler, outputs=outputs, progress=progress("calibrating ranges"), **fit_set
+        )
+        for outputs in sorted({scheme.requantizes for scheme in schemes})
+    }
     kernels_ready()
-    networks = [QuantizedModel(plan.model, plan.schemes[text], ranges) for text in part.schemes]
+    networks = [QuantizedModel(plan.model, scheme, ranges[scheme.requantizes]) for scheme in schemes]
     fits = run_arms(
         [Arm(network) for network in networks],
         sampler,

@@ -30,7 +30,7 @@ class Part:
     Args:
         sampler: ddim or ddpm.
         eta: DDIM's eta, None for ddpm.
-        schemes: ``wXaY`` strings, each once; kept in their canonical spelling.
+        schemes: short strings, kept in their canonical spelling, or paths of TOML files; each once.
     """
 
     sampler: str
@@ -50,7 +50,8 @@ class Part:
             )
         if self.eta is not None:
             object.__setattr__(self, "eta", self.eta + 0.0)  # -0 and 0 are one job
-        object.__setattr__(self, "schemes", tuple(str(Scheme.parse(text)) for text in self.schemes))
+        spelled = (text if text.endswith(".toml") else str(Scheme.parse(text)) for text in self.schemes)
+        object.__setattr__(self, "schemes", tuple(spelled))
         if len(set(self.schemes)) < len(self.schemes):
             raise BadInput("schemes must differ", got=", ".join(self.schemes), fix="name each once")
         if not self.schemes:
@@ -113,9 +114,12 @@ class Job:
 
     def config(self, model: Model) -> dict[str, Any]:
         """All that determines the results, as plain JSON values."""
+        from simulator.instrument.scheme import Scheme
         from simulator.provenance import model_config
 
-        return {**dataclasses.asdict(self), **model_config(model), "threads": self.threads}
+        files = sorted({text for part in self.parts for text in part.schemes if text.endswith(".toml")})
+        schemes = {"schemes": {text: Scheme.parse(text).config() for text in files}} if files else {}
+        return {**dataclasses.asdict(self), **model_config(model), **schemes, "threads": self.threads}
 
     def key(self, model: Model) -> str:
         """SHA-256 of the canonical configuration."""

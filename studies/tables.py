@@ -60,13 +60,14 @@ def site_rows(runs: Sequence[xr.Dataset]) -> tuple[list[str], list[list[str]]]:
     first = next(iter(by_scheme.values()))
     rows = []
     for index, site in enumerate(first.site.values):
-        bits = [
-            f"{_bits(run.site_weight_bits[index])}/{_bits(run.site_activation_bits[index])}"
-            for run in by_scheme.values()
-        ]
+        bits = [f"{_bits(run, 'weight', index)}/{_bits(run, 'activation', index)}" for run in by_scheme.values()]
         rows.append([str(site), f"{int(first.site_macs[index]):,}", *bits])
     return ["site", "MACs per sample", *by_scheme], rows
 
 
-def _bits(value: xr.DataArray) -> str:
-    return str(int(value)) if int(value) else "-"
+def _bits(run: xr.Dataset, what: str, site: int) -> str:
+    """Bits, or their range over the steps of a scheme whose rules name steps."""
+    by_step = run.get(f"site_step_{what}_bits")
+    values = run[f"site_{what}_bits"].values[site : site + 1] if by_step is None else by_step.values[:, site]
+    low, high = int(values.min()), int(values.max())
+    return "-" if not high else str(high) if low == high else f"{low}-{high}"

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samplers.errors import BadInput
-from simulator.instrument.contractions import MatMul
+from simulator.instrument.contractions import PROBABILITY, MatMul
 from simulator.instrument.products import Run, add
 
-QUERY_KEY, PROBABILITY_VALUE = ("query", "key"), ("probability", "value")
+QUERY_KEY, PROBABILITY_VALUE = ("query", "key"), (PROBABILITY, "value")
 
 multi_head_attention_body = FunctionType(
     F.multi_head_attention_forward.__code__,

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from simulator.instrument.allowance import Allowance, UncoveredContraction
 from simulator.instrument.sites import ModuleStack
 
-__all__ = ["Audit", "UncoveredContraction", "contracts", "inside_site"]
+__all__ = ["Audit", "UncoveredContraction", "at_site", "contracts", "inside_site"]
 
 # fmt: off
 _NAMES = frozenset((
@@ -69,6 +69,11 @@ def inside_site() -> Iterator[None]:
         _state.inside = before
 
 
+def at_site() -> bool:
+    """Whether a site's own computation is running on this thread."""
+    return getattr(_state, "inside", False)
+
+
 class Audit(TorchDispatchMode):
     """Let ``allowance`` judge every contraction and every opaque operator outside a site."""
 
@@ -83,7 +88,7 @@ class Audit(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None) -> Any:
         """Called by torch for each operator that reaches the dispatcher; higher-order ones torch refuses itself."""
-        if getattr(_state, "inside", False):
+        if at_site():
             return func(*args, **(kwargs or {}))
         operation = func.overloadpacket.__name__
         if func.namespace not in _TRANSPARENT:

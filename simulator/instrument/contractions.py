@@ -14,6 +14,9 @@ from torch import Tensor
 
 from simulator.arithmetic.geometry import Geometry
 
+PROBABILITY = "probability"
+"""Role of a softmax output: its range is known, so it is never calibrated."""
+
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -130,6 +133,11 @@ class MatMul:
     def float(self) -> Tensor:
         """The operation in torch float."""
         return torch.matmul(self.left, self.right.transpose(-1, -2))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the product."""
+        return (*self.leading, self.left.shape[-2], self.right.shape[-2])
 
     @property
     def leading(self) -> tuple[int, ...]:

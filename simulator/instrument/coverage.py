@@ -97,24 +97,23 @@ def cover(
     handler: Handler | None = None,
     call: Call | None = None,
     allow_float: tuple[str, ...] = (),
-    describe: Callable[[SiteKey], str] | None = None,
+    describe: Callable[[SiteKey], tuple[Done, str]] | None = None,
 ) -> Coverage:
     """Coverage of one audited pass of ``module(x, timestep)``; a handler is asked for each result, float by default.
 
-    ``describe`` says in a few words what the handler does at a site.
+    ``describe`` says what the handler does at a site, also in a few words; without it, that it computes the result.
 
     Raises:
         UncoveredContraction: a contraction outside sites, or an opaque operation, that ``allow_float`` does not name.
     """
     entries: list[Entry] = []
 
-    def enter(site: SiteKey, contraction: Contraction, done: Done) -> None:
+    def enter(site: SiteKey, contraction: Contraction, done: Done, how: str = "") -> None:
         shapes = tuple(tuple(operand.shape) for operand in contraction.operands())
-        how = describe(site) if describe is not None and done is Done.HANDLED else ""
         entries.append(Entry(str(site), done, shapes, contraction.macs, how))
 
     def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-        enter(site, contraction, Done.HANDLED)
+        enter(site, contraction, *((Done.HANDLED, "") if describe is None else describe(site)))
         return contraction.float() if handler is None else handler(site, contraction)
 
     def note(operation: str, path: str, opaque: bool) -> None:

@@ -53,18 +53,18 @@ def linear(operation: Linear, how: ScaledFormat, weight: PreparedWeight) -> tupl
 
 def conv(operation: Conv, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
     """A convolution; the output is channels-last in memory, as the engine computes it."""
-    x = quantize_image(_channels_last(operation.input), how, operation.geometry)
+    x = quantize_image(channels_last(operation.input), how, operation.geometry)
     out = contract.conv(x, weight, _bias(operation.bias), operation.geometry)
-    return _channels_first(out), x.clipped
+    return channels_first(out), x.clipped
 
 
 def conv_transpose(operation: ConvTranspose, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:
     """A transposed convolution; the output is channels-last in memory."""
-    x = quantize_image(_channels_last(operation.input), how)
+    x = quantize_image(channels_last(operation.input), how)
     out = engine_conv_transpose(
         x, weight, _bias(operation.bias), operation.geometry, output_padding=operation.output_padding
     )
-    return _channels_first(out), x.clipped
+    return channels_first(out), x.clipped
 
 
 def matmul(operation: MatMul, how_left: ScaledFormat, how_right: ScaledFormat) -> tuple[Tensor, int]:
@@ -74,7 +74,7 @@ def matmul(operation: MatMul, how_left: ScaledFormat, how_right: ScaledFormat) -
     right = quantize_matrices(array(operation.right), how_right, side="right")
     rows, columns = operation.left.shape[-2], operation.right.shape[-2]
     out = torch.empty(*leading, rows, columns)
-    clipped = _clipped(left, leading) + _clipped(right, leading)
+    clipped = sum(copies(operand.bytes.shape, leading) * operand.clipped for operand in (left, right))
     if prod(right.bytes.shape[:-2]) == 1 and operation.left.numel():  # one right matrix: all rows are one matrix too
         leading, rows = (1,), prod(leading) * rows
         left = replace(left, bytes=left.bytes.reshape(1, rows, -1))
@@ -101,16 +101,19 @@ def _broadcast(operand: Activation, leading: tuple[int, ...]) -> Activation:
     return replace(operand, bytes=np.ascontiguousarray(codes))
 
 
-def _clipped(operand: Activation, leading: tuple[int, ...]) -> int:
-    own = prod(operand.bytes.shape[:-2])
-    return operand.clipped * (prod(leading) // own) if own else 0
+def copies(shape: tuple[int, ...], leading: tuple[int, ...]) -> int:
+    """How often broadcasting uses each matrix of an operand (..., rows, depth)."""
+    own = prod(shape[:-2])
+    return prod(leading) // own if own else 0
 
 
-def _channels_last(image: Tensor) -> np.ndarray:
+def channels_last(image: Tensor) -> np.ndarray:
+    """(batch, channel, spatial...) as a C-contiguous (batch, spatial..., channel)."""
     return np.ascontiguousarray(np.moveaxis(view(image), 1, -1))
 
 
-def _channels_first(image: np.ndarray) -> Tensor:
+def channels_first(image: np.ndarray) -> Tensor:
+    """A view of (batch, spatial..., channel) as (batch, channel, spatial...)."""
     return torch.from_numpy(image).movedim(-1, 1)
 
 

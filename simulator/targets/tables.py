@@ -68,6 +68,7 @@ KINDS: dict[Any, Mapping[str, type]] = {
     Granularity: GRANULARITIES,
     ScaleFormat: SCALES,
     Accumulator | PairAccumulator | FloatAccumulator: ACCUMULATORS,
+    Accumulator | PairAccumulator: {name: kind for name, kind in ACCUMULATORS.items() if name != "float"},
 }
 """Fields of several kinds."""
 

@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 
 from samplers import DDIM, NoiseSchedule
+from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts
 from simulator.moments import BLOCKS, moment_names, row_moments
@@ -76,7 +77,7 @@ def recorded_sites(y: np.ndarray, e: np.ndarray) -> xr.Dataset:
     for step in range(steps):
         for i, site in enumerate(facts):
             signal, noisy = (torch.from_numpy(v[step, :, i].copy()) for v in (y, y + e))
-            record.add(step, np.arange(samples), site.key, signal, noisy, 0)
+            record.add(step, np.arange(samples), site.key, signal, Emulated(noisy))
     return _labelled({"site_injected": record.blocks(), "site_count": record.count()}, CONFIG)
 
 

@@ -202,7 +202,7 @@ def test_arms__allow_the_same_modules(tiny_model):
 
     sampler = DDIM(tiny_model.schedule, 2)
     ranges = calibrate_ranges(tiny_model, sampler, samples=2)
-    arms = [Arm(QuantizedModel(tiny_model, Scheme(8, 8), ranges, allow_float=a)) for a in ((), ("first",))]
+    arms = [Arm(QuantizedModel(tiny_model, Scheme.parse("w8a8"), ranges, allow_float=a)) for a in ((), ("first",))]
     with pytest.raises(BadInput, match="same modules"):
         run_arms(arms, sampler, samples=2)
     assert "allow_float" not in run(arms[0], sampler, samples=2).attrs["config"]

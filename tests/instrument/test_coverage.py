@@ -77,9 +77,9 @@ def test_quantized_model__reports_the_bits_of_every_site(tiny_model):
     network = QuantizedModel(tiny_model, Scheme.parse("w4a6"), observer.ranges({}), allow_float=("embed",))
     coverage = network.coverage(x, T)
     assert [(entry.site, entry.how or entry.done.value) for entry in coverage.entries] == [
-        ("embed.0:linear", "float"), ("embed.2:linear", "float"), ("first:conv2d", "integer a8 w8"),
-        ("down:conv2d", "integer a6 w4"), ("qkv:linear", "integer a6 w4"), ("qk", "integer a6 a6"),
-        ("pv", "integer a6 a6"), ("proj:linear", "integer a6 w4"), ("last:conv2d", "integer a8 w8"),
+        ("embed.0:linear", "float"), ("embed.2:linear", "float"), ("first:conv2d", "a8 w8"),
+        ("down:conv2d", "a6 w4"), ("qkv:linear", "a6 w4"), ("qk", "a6 a6"),
+        ("pv", "a6 a6"), ("proj:linear", "a6 w4"), ("last:conv2d", "a8 w8"),
     ]  # fmt: skip
     assert coverage.float_macs == 2 * (8 * 12 + 12 * 12)
     assert coverage.macs == sum(2 * facts.macs for facts in network.sites)

@@ -61,17 +61,18 @@ def test_family__runs_every_site_in_integers_with_the_engines_bits(name):
     forward(module, observer, torch.zeros_like(x), 0 * T, call=family.call)
     network = QuantizedModel(model, Scheme.parse("w8a8"), observer.ranges({}))
     seen = []
-    emulate = network._emulate
+    emulate = network.emulate
 
-    def watched(site, contraction):
-        seen.append((site, contraction, *emulate(site, contraction)))
-        return seen[-1][2:]
+    def watched(site, contraction, step=None):
+        found = emulate(site, contraction, step)
+        seen.append((site, contraction, found.output))
+        return found
 
-    network._emulate = watched
+    network.emulate = watched
     output = network(x, T)
     assert len(seen) == family.sites
-    for site, contraction, found, _ in seen:
-        spec = network.scheme.weight_spec(edge=network._facts[site].edge)
+    for site, contraction, found in seen:
+        spec = network.plan.at(site).weight
         want = by_engine(contraction, dict(network.formats(site)), spec)
         assert torch.equal(found, torch.from_numpy(want.copy())), site
     want = family.call(module, x, T)

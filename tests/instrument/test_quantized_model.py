@@ -144,7 +144,8 @@ def test_site__equals_an_independent_int64_form_bit_for_bit(tiny_model, tiny_ran
     network(torch.randn(2, 1, 8, 8), T)
     assert len(seen) == len(network.sites) == 9
     for facts, (operation, rest, output, _) in zip(network.sites, seen, strict=True):
-        bits, group = (8, None) if facts.edge else (network.scheme.weight_bits, network.scheme.group_size)
+        settings = network.scheme.settings
+        bits, group = (8, None) if facts.edge else (settings.weight_bits, settings.group_size)
         formats = rest if isinstance(operation, MatMul) else rest[:1]
         want = int64_form(operation, formats, bits, group)
         assert same_bits(memory_order(output, operation), want), str(facts.key)
@@ -164,7 +165,7 @@ def test_site__equals_the_engine_called_on_its_operands(tiny_model, tiny_ranges,
             )
             want, count = contract.batched_matmul(left, right), left.clipped + right.clipped
         else:
-            spec = network.scheme.weight_spec(edge=facts.edge)
+            spec = network.plan.at(facts.key).weight
             weight = prepare_weight(quantize_to_range(operation.weight.numpy(), spec))
             if isinstance(operation, Conv):
                 image = np.ascontiguousarray(operation.input.numpy().transpose(0, 2, 3, 1))
@@ -220,7 +221,7 @@ def test_quantized_model__approaches_the_float_model_with_more_bits(tiny_model):
     reference = tiny_model.module(x, T)
     power = {}
     for bits in (8, 6, 4):
-        error = QuantizedModel(tiny_model, Scheme(bits, bits), ranges)(x, T) - reference
+        error = QuantizedModel(tiny_model, Scheme.parse(f"w{bits}a{bits}"), ranges)(x, T) - reference
         power[bits] = error.square().mean() / reference.square().mean()
     # 2 bits are 12 dB of uniform quantization noise; edges stay at 8 bits, so that a little less is seen
     assert power[8] < power[6] / 4 < power[4] / 16
@@ -231,7 +232,7 @@ def test_watch__sees_each_site_with_its_output_and_clip_count(tiny_model, tiny_r
     network = QuantizedModel(tiny_model, Scheme.parse("w4a4"), tiny_ranges)
     seen, watched = record(monkeypatch), []
     x = 50 * torch.randn(2, 1, 8, 8)
-    output = network(x, T, lambda site, out, clipped: watched.append((site, out, clipped)))
+    output = network(x, T, lambda site, found: watched.append((site, found.output, found.clipped)))
     assert [site for site, _, _ in watched] == [facts.key for facts in network.sites]
     assert all(a is b and n == m for (_, a, n), (_, _, b, m) in zip(watched, seen, strict=True))
     first = network.formats(SiteKey("first", "conv2d"))["input"]
@@ -354,7 +355,7 @@ def test_matmul__reads_expanded_and_transposed_operands():
     x = torch.randn(2, 4, 6)
     network = quantized(body, x)
     seen: dict[str, torch.Tensor] = {}
-    network(x, T, lambda site, out, clipped: seen.__setitem__(str(site), out))
+    network(x, T, lambda site, found: seen.__setitem__(str(site), found.output))
     how = network.formats(SiteKey("body.1", "matmul"))
     left = codes(seen["body.0:linear"].numpy(), how["left"].scale, how["left"].zero_point, 255)
     right = codes(shared.numpy(), how["right"].scale, how["right"].zero_point, 255)
@@ -376,7 +377,7 @@ def test_emulation__fills_tensors_that_torch_owns_without_a_copy(monkeypatch):
         monkeypatch.setattr(contract, name, spy(getattr(contract, name)))
     for body, x in ((nn.Linear(6, 3), torch.randn(2, 6)), (nn.Conv2d(3, 4, 3), torch.randn(2, 3, 5, 5))):
         network, outputs = quantized(body, x), []
-        network(x, T, lambda site, out, clipped, outputs=outputs: outputs.append(out))
+        network(x, T, lambda site, found, outputs=outputs: outputs.append(found.output))
         assert given[-1].ctypes.data == outputs[-1].data_ptr()
 
 

@@ -20,10 +20,14 @@ from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.calibration.collector import Collector
 from simulator.instrument import emulation
+from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Linear, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.resolution import resolved
+from simulator.instrument.rungs import machine
 from simulator.instrument.scheme import Scheme
+from simulator.instrument.scheme.settings import DEFAULTS
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -236,30 +240,28 @@ def test_form__runs_in_integers_with_the_engines_bits(form, scheme):
     scheme = Scheme.parse(scheme)
     network = Emulated(module, scheme, observer)
     for site, operation, formats, output in network.visit(x / 2):
-        spec = scheme.weight_spec(edge=False)
+        spec = resolved(DEFAULTS | scheme.settings, as_facts(site, operation), None).weight
         same(output, by_engine(operation, formats, spec), site)
-        if scheme.group_size is None:
+        if not scheme.settings.group_size:
             same(output, by_float64(operation, formats, spec), site)
 
 
 class Emulated:
-    """Every site through the quantized model's own emulation, without a survey: a form need not have a batch."""
+    """Every site in its own machine, without a survey: a form need not have a batch."""
 
     def __init__(self, module: nn.Module, scheme: Scheme, observer: Collector) -> None:
-        self.network = QuantizedModel.__new__(QuantizedModel)
-        self.network.scheme, self.network.ranges = scheme, observer.ranges({})
+        self.settings, self.ranges = DEFAULTS | scheme.settings, observer.ranges({})
         self.module = module
 
     def visit(self, x: torch.Tensor):
-        network, visits = self.network, []
-        network._facts, network._formats, network._weights = {}, {}, {}
+        visits = []
 
         def handle(site, contraction):
-            facts = as_facts(site, contraction)
-            network._facts[site] = facts
-            network._formats[site] = network._activation_formats(facts)
-            output, _ = network._emulate(site, contraction)
-            visits.append((str(site), contraction, network._formats[site], output))
+            treatment = resolved(self.settings, as_facts(site, contraction), None)
+            runs = machine(treatment, site.operation, calibrated(treatment, site, self.ranges))
+            weight = None if isinstance(contraction, MatMul) else runs.prepare(contraction, contraction.weight)
+            output = runs(contraction, weight).output
+            visits.append((site, contraction, runs.formats, output))
             return output
 
         forward(self.module, handle, x, T)
@@ -270,7 +272,8 @@ class Emulated:
 def as_facts(site, contraction):
     from simulator.instrument.survey import SiteFacts
 
-    return SiteFacts(site, tuple(contraction.activations()), (1, 1), 1, edge=False, operands=1, batched=True)
+    weight = None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape)
+    return SiteFacts(site, tuple(contraction.activations()), weight, 1, edge=False, operands=1, batched=True)
 
 
 def same(got: torch.Tensor, want: np.ndarray, site: str) -> None:

@@ -20,8 +20,9 @@ from samplers.state import Float32State
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.correction import NoCorrection
 from simulator.instrument.forward import forward
+from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.quantized import QuantizedModel
-from simulator.instrument.scheme import Scheme
+from simulator.instrument.scheme import Rule, Scheme, Settings
 from simulator.instrument.survey import survey
 from simulator.moments import moment_names, row_moments
 from simulator.paired import Arm, run, run_arms
@@ -67,14 +68,14 @@ class Float:
     def __init__(self, quantized: QuantizedModel, change=lambda output: output, prediction_type="epsilon") -> None:
         self.model = dataclasses.replace(quantized.model, prediction_type=prediction_type)
         self.scheme, self.ranges, self.sites = quantized.scheme, quantized.ranges, quantized.sites
-        self.allow_float = quantized.allow_float
+        self.allow_float, self.rung, self.plan = quantized.allow_float, quantized.rung, quantized.plan
         self._change = change
 
-    def __call__(self, x, timestep, watch=None, *, audit=True):
+    def __call__(self, x, timestep, watch=None, *, step=None, audit=True):
         def handle(site, contraction):
             output = contraction.float()
             if watch is not None:
-                watch(site, output, 0)
+                watch(site, Emulated(output))
             return output
 
         return self._change(forward(self.model.module, handle, x, timestep, audit=audit))
@@ -131,9 +132,19 @@ def equal(left, right) -> None:
 # Labels
 
 
-def test_dataset__declares_each_variable_with_its_dims_unit_and_definition(dataset):
-    assert set(dataset.data_vars) == set(BY_NAME)
-    for name, array in dataset.data_vars.items():
+def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(dataset, tiny_model, sampler):
+    ranges = calibrate_ranges(tiny_model, sampler, samples=2, outputs=True)
+    lossy = QuantizedModel(tiny_model, Scheme.parse("w4a6o8-acc16"), ranges)
+    rule = Rule(("@qk",), Settings(activation_bits=5), (1, 3))
+    stepped = QuantizedModel(tiny_model, Scheme(Settings(weight_bits=4), (rule,)), ranges)
+    others = [run(Arm(network), sampler, samples=2) for network in (lossy, stepped)]
+    assert {name for made in (dataset, *others) for name in made.data_vars} == set(BY_NAME)
+    lost = ("site_overflowed_injected", "site_saturated_injected", "site_overflowed_accumulated")
+    assert all(others[0][name].sum() > 0 for name in lost)
+    bits = others[1].site_step_activation_bits.sel(site="qk")
+    assert bits.values.tolist() == [8, 5, 5, 8]
+    named = [(name, array) for made in (dataset, *others) for name, array in made.data_vars.items()]
+    for name, array in named:
         variable = BY_NAME[name]
         assert array.dims == variable.dims
         assert array.attrs == {
@@ -232,7 +243,7 @@ def test_sites__equal_a_direct_evaluation(dataset, quantized, tiny_model):
         return plain[site]
 
     forward(tiny_model.module, keep, x, timestep)
-    quantized(x, timestep, lambda site, output, clipped: integer.__setitem__(site, output))
+    quantized(x, timestep, lambda site, found: integer.__setitem__(site, found.output))
     for index, facts in enumerate(quantized.sites):
         want = stored(plain[facts.key].double(), integer[facts.key].double())
         got = dataset.site_injected[2, index, :4].values
@@ -247,8 +258,8 @@ def test_sites__clip_counts_are_those_of_all_samples(dataset, quantized, tiny_mo
     for members in (slice(0, 4), slice(4, 5)):
         timestep = torch.full((len(x[members]),), sampler.updates[1].timestep)
 
-        def watch(site, output, clipped):
-            total[site] += clipped
+        def watch(site, found):
+            total[site] += found.clipped
 
         quantized(x[members], timestep, watch)
     assert dataset.site_clipped_injected[1].values.tolist() == list(total.values())

@@ -28,7 +28,7 @@ def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     [
         (["--model", "digits-vae"], "digits-unet"),
         (["--scheme", "w3q8"], "wXaY"),
-        (["--scheme", "w8a8", "--scheme", "w1a8"], "integer in 2..8"),
+        (["--scheme", "w8a8", "--scheme", "w1a8"], "weight_bits must lie in 2..16"),
         (["--scheme", "w8a8", "--scheme", "W08A8"], "schemes must differ"),
         (["--eta", "nan"], "eta"),
         (["--eta", "1e9"], "eta must keep"),

@@ -31,7 +31,10 @@ class Requantized:
 class Requantizer(Protocol):
     """Turns int32 sums into codes of ``format``."""
 
-    format: IntFormat
+    @property
+    def format(self) -> IntFormat:
+        """Format of the codes."""
+        ...
 
     def one(self, acc: int, channel: int = 0) -> tuple[int, bool]:
         """Code of one sum, and whether clipping changed it: the normative form."""
