@@ -12,6 +12,7 @@ from samplers.errors import BadInput
 from simulator.instrument.contractions import Contraction, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.sites import SiteKey
+from simulator.instrument.storage import Storage, Stored
 from simulator.models.registry import Model
 
 
@@ -28,6 +29,8 @@ class SiteFacts:
         operands: elements of the run-time operands per sample; of all of them if the site runs once for all samples.
         batched: whether its output has a part for each sample, or is shared by all samples.
         sample_axis: axis of its output along which the samples lie, in order, each with as many elements.
+        shapes: of both operands and of the output, of one sample where they grow with the batch.
+        stored: where the weight lies; None where there is none, or where the network computes it in each pass.
     """
 
     key: SiteKey
@@ -38,6 +41,8 @@ class SiteFacts:
     operands: int
     batched: bool
     sample_axis: int = 0
+    shapes: tuple[tuple[int, ...], ...] = ()
+    stored: Stored | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class _Visit:
     contraction: Contraction
     reads_sample: bool
     shape: tuple[int, ...]
+    stored: Stored | None
 
 
 def survey(model: Model, *, allow_float: tuple[str, ...] = ()) -> tuple[SiteFacts, ...]:
@@ -74,11 +80,13 @@ def survey(model: Model, *, allow_float: tuple[str, ...] = ()) -> tuple[SiteFact
 def _probe(model: Model, batch: int, allow_float: tuple[str, ...]) -> list[_Visit]:
     x = torch.zeros(batch, *model.sample_shape)
     visits: list[_Visit] = []
+    storage = Storage(model.module)
 
     def note(site: SiteKey, contraction: Contraction) -> Tensor:
         reads_sample = any(t.data_ptr() == x.data_ptr() for t in contraction.activations().values())
         output = contraction.float()
-        visits.append(_Visit(site, contraction, reads_sample, tuple(output.shape)))
+        stored = None if isinstance(contraction, MatMul) else storage.find(contraction.weight)
+        visits.append(_Visit(site, contraction, reads_sample, tuple(output.shape), stored))
         return output
 
     timestep = torch.zeros(batch, dtype=torch.long)
@@ -110,4 +118,14 @@ def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
         per_sample(lambda c: c.elements),
         batched,
         grows[0] if batched else 0,
+        tuple(_of_one_sample(*shapes) for shapes in zip(_shapes(two), _shapes(three), strict=True)),
+        two.stored,
     )
+
+
+def _shapes(visit: _Visit) -> tuple[tuple[int, ...], ...]:
+    return (*(tuple(operand.shape) for operand in visit.contraction.operands()), visit.shape)
+
+
+def _of_one_sample(two: tuple[int, ...], three: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(m - n if m > n else n for n, m in zip(two, three, strict=False))

@@ -67,6 +67,14 @@ class Treatment:
         return max(operand.spec.format.bits for operand in self.operands.values())
 
     @property
+    def multiplied_bits(self) -> tuple[int, int]:
+        """Bits of each of the two operands that are multiplied, a weight last; 32 in float."""
+        if self.in_float or self.block:
+            return self.weight_bits, self.weight_bits
+        left, *right = (operand.spec.format.bits for operand in self.operands.values())
+        return left, (right[0] if right else self.weight_bits)
+
+    @property
     def limited(self) -> bool:
         """Whether the register can lose something."""
         return not isinstance(self.accumulator, Accumulator) or self.accumulator.overflow is not Overflow.EXACT
@@ -88,9 +96,7 @@ class Treatment:
         if self.block:
             return self.block.name
         words = [
-            f"a{operand.spec.format.bits}"
-            + {"static": "", "tensor": " dynamic", "row": " per row"}[operand.range.value]
-            for operand in self.operands.values()
+            f"a{operand.spec.format.bits}{_RANGES[operand.range]}" for operand in self.operands.values()
         ]
         if self.weight:
             size = self.weight.granularity.group_size(1)
