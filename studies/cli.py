@@ -67,6 +67,26 @@ def train(
     print(f"wrote {train_model(model, out, steps=steps, resume=resume)}")
 
 
+@app.command()
+def sites(
+    model: Annotated[str, typer.Argument(help="A shipped model, with @version to pin one.")],
+    scheme: Annotated[
+        list[str] | None, typer.Option(help="Short string or TOML file; repeat for several. [default: as run]")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    allow_float: Annotated[
+        list[str] | None, typer.Option(help="Pattern of sites and modules that stay in float; repeat for several.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Print every contraction, what schemes make of it, and what they cost: MACs, bit operations, weight bytes."""
+    from studies.sites import show_sites
+
+    show_sites(
+        model=model, schemes=tuple(scheme or ()), steps=steps, allow_float=tuple(allow_float or ()), as_json=json
+    )
+
+
 def main() -> None:
     """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up

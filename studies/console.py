@@ -45,7 +45,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     # elsewhere than on a terminal rich would cut tables at 80 columns
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    widths = (max(map(len, column)) for column in zip(header, *rows, strict=True))
+    Console(width=None if sys.stdout.isatty() else max(140, sum(widths) + 3 * len(header) + 1)).print(table)
 
 
 def print_summary(rows: Sequence[dict[str, Any]]) -> None:

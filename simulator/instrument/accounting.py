@@ -113,9 +113,8 @@ class Account:
 
     @cached_property
     def bops(self) -> tuple[int, ...]:
-        """Bit operations per sample of the forward pass at each step."""
-        alike = self.steps // len(self.passes)
-        return tuple(sum(cost.bops for cost in costs) for costs in self.passes) * alike
+        """Bit operations per sample of each of ``passes``."""
+        return tuple(sum(cost.bops for cost in costs) for costs in self.passes)
 
     @property
     def float_bops(self) -> int:
@@ -130,7 +129,7 @@ class Account:
     @property
     def total_bops(self) -> int:
         """Bit operations per sample over all steps."""
-        return sum(self.bops)
+        return sum(self.bops) * (self.steps // len(self.passes))
 
     @property
     def bops_ratio(self) -> float:
