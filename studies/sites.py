@@ -22,7 +22,8 @@ def show_sites(
     """Print the site table and totals of a network under schemes, or both as JSON.
 
     Raises:
-        BadInput: an unknown model, a scheme that is none or that the network cannot have, schemes of one name.
+        BadInput: an unknown model, a scheme that is none or that the network cannot have, schemes of one name, more
+            steps than the model has timesteps.
         UncoveredContraction: a contraction outside sites that ``allow_float`` does not name.
     """
     import torch  # noqa: F401 - before any kernel, so that both use torch's OpenMP pool
@@ -31,12 +32,14 @@ def show_sites(
     from simulator.instrument.plan import Plan
     from simulator.instrument.scheme import Scheme
     from simulator.instrument.survey import survey
-    from simulator.models.registry import load
 
     parsed = [Scheme.parse(text) for text in schemes or DEFAULT_SCHEMES]
     if len({str(scheme) for scheme in parsed}) < len(parsed):
         raise BadInput("schemes must differ", got=", ".join(map(str, parsed)), fix="name each once")
-    network = load(model)
+    network = _load(model)
+    most = network.schedule.num_train_timesteps
+    if not 1 <= steps <= most:
+        raise BadInput(f"steps must be 1 to {most}, the model's timesteps", got=steps, fix="use fewer, at least one")
     sites = survey(network, allow_float=allow_float)
     accounts = [account(Plan(scheme, sites), network.module, steps=steps) for scheme in parsed]
     outside = _outside(network, allow_float)
@@ -44,6 +47,12 @@ def show_sites(
         print(json.dumps(_summary(network, sites, accounts, outside), indent=1, allow_nan=False))
     else:
         _print(network, sites, accounts, outside)
+
+
+def _load(model: str) -> Model:
+    from simulator.models.registry import load
+
+    return load(model)
 
 
 def _outside(network: Model, allow_float: tuple[str, ...]) -> Coverage | None:
@@ -138,7 +147,7 @@ def _print(network: Model, sites: tuple[SiteFacts, ...], accounts: list[Account]
     print_table(title, ["site", "operands and output", "MACs", *(found.scheme for found in accounts)], rows)
     first = accounts[0]
     baseline = first.weights.baseline
-    header = ["scheme", "MACs", "BOPs", "to float32", "weight bytes", "codes", "scales", "float32", "to float32"]
+    header = ["scheme", "MACs", "BOPs", "to float32", "weight bytes", "codes", "scales", "rest", "to float32"]
     totals = [["float32", f"{first.macs:,}", f"{first.float_bops:,}", "1", f"{baseline:,}", "0", "0", f"{baseline:,}",
                "1"]]  # fmt: skip
     totals += [_totals(found) for found in accounts]

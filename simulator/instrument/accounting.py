@@ -199,7 +199,8 @@ def _weights(storage: Storage, uses: Iterable[tuple[SiteFacts, Treatment]]) -> W
         (in_float if format is None else coded)[place.memory].add(place)
         if format is not None:
             layout = _layout(facts)
-            codes[place.memory, place.offset, place.axes, layout, format] = _bytes(layout, format)
+            elements = place.memory, place.offset, place.axes
+            codes[elements, layout, _is_transposed(facts), format] = _bytes(layout, format)
     memories: dict[str, list[Stored]] = defaultdict(list)
     for tensor in storage.tensors:
         memories[tensor.memory].append(tensor)
@@ -223,10 +224,14 @@ def _layout(facts: SiteFacts) -> tuple[int, int, int]:
     """A weight as (outputs, inputs of each, taps), as its codes are laid out."""
     assert facts.weight_shape is not None
     first, second, *kernel = facts.weight_shape
-    if not facts.key.operation.startswith("conv_transpose"):
+    if not _is_transposed(facts):
         return first, second, prod(kernel)
     outputs = facts.shapes[-1][1]  # torch has (channels, outputs per group)
     return outputs, first * second // outputs, prod(kernel)
+
+
+def _is_transposed(facts: SiteFacts) -> bool:
+    return facts.key.operation.startswith("conv_transpose")
 
 
 def _bytes(layout: Sequence[int], format: QuantSpec | BlockFormat) -> tuple[int, int]:

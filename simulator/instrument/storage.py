@@ -16,7 +16,7 @@ class Stored:
     """A tensor, or a view of one, in a network's memory. Complex numbers are two elements.
 
     Attributes:
-        memory: name of the first entry of the state dict that lies there; entries that overlap share a memory.
+        memory: name of the entry of the state dict that begins it; entries that overlap share a memory.
         offset: of its first element in that memory; this and all that follows count elements.
         shape: lengths of its axes.
         stride: steps between neighbours along each.
@@ -51,12 +51,11 @@ class Storage:
         state = {name: _plain(tensor) for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
         state = {name: tensor for name, tensor in state.items() if tensor.layout == torch.strided and tensor.numel()}
         self._memories: list[tuple[int, int, str]] = []  # first byte, one past the last, name
-        order = {name: rank for rank, name in enumerate(state)}
         for name, tensor in sorted(state.items(), key=lambda item: item[1].data_ptr()):
             first, last = _bytes(tensor)
             if self._memories and first < self._memories[-1][1]:
-                begins, ends, other = self._memories.pop()
-                first, last, name = begins, max(last, ends), min(name, other, key=order.__getitem__)
+                first, ends, name = self._memories.pop()
+                last = max(last, ends)
             self._memories.append((first, last, name))
         self.tensors: tuple[Stored, ...] = tuple(found for t in state.values() if (found := self.find(t)) is not None)
 

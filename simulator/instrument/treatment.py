@@ -95,9 +95,7 @@ class Treatment:
             return "float32"
         if self.block:
             return self.block.name
-        words = [
-            f"a{operand.spec.format.bits}{_RANGES[operand.range]}" for operand in self.operands.values()
-        ]
+        words = [f"a{operand.spec.format.bits}{_RANGES[operand.range]}" for operand in self.operands.values()]
         if self.weight:
             size = self.weight.granularity.group_size(1)
             words += [f"w{self.weight.format.bits}"] + ([f"g{size}"] if size else [])

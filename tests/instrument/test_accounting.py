@@ -174,12 +174,18 @@ def test_account__of_a_tied_embedding_counts_codes_alone():
     assert sizes(found) == (80, 40, 0, 320)
 
 
-def test_account__of_a_weight_used_both_ways_round_counts_both_codes():
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 6), (8, 8), (8, 1)])
+def test_account__of_a_weight_used_both_ways_round_counts_both_codes(inputs, outputs):
     """Scales of rows and of columns give different codes of the same numbers."""
-    a = nn.Linear(8, 6, bias=False)
-    found = accounted(Two(a, nn.Identity(), lambda a, _, x: a(x) @ a.weight), (8,), Settings())
+    a, size = nn.Linear(inputs, outputs, bias=False), inputs * outputs
+    found = accounted(Two(a, nn.Identity(), lambda a, _, x: a(x) @ a.weight), (inputs,), Settings())
     assert found.passes[0][1].bits == (8, 8)
-    assert sizes(found) == (2 * 48, 4 * 6 + 4 * 8, 0, 4 * 48)
+    assert sizes(found) == (2 * size, 4 * (inputs + outputs), 0, 4 * size)
+
+
+def test_account__of_a_kernel_of_a_convolution_and_its_transpose_counts_both_codes():
+    body = Two(nn.Conv1d(6, 6, 3, bias=False), nn.Identity(), lambda a, _, x: F.conv_transpose1d(a(x), a.weight))
+    assert sizes(accounted(body, (6, 9), Settings())) == (2 * 108, 2 * 24, 0, 4 * 108)
 
 
 def test_account__of_a_weight_as_a_pointwise_convolution_and_a_linear_layer_counts_one():
@@ -202,6 +208,30 @@ def test_account__of_slices_of_one_parameter_counts_each_once():
 def test_account__of_a_part_of_a_parameter_keeps_the_rest_in_float():
     body = Two(nn.Linear(8, 6, bias=False), nn.Identity(), lambda a, _, x: F.linear(x, a.weight[1:, 1::2]))
     assert sizes(accounted(body, (4,), Settings())) == (5 * 4, 4 * 5, 4 * (48 - 20), 4 * 48)
+
+
+def test_account__of_entries_that_overlap_counts_each_element_once():
+    whole = torch.randn(10, 8)
+    net = Two(nn.Identity(), nn.Identity(), lambda a, b, x: F.linear(x, a.lower) + b(a.own(x)))
+    for name, part in (("lower", whole[4:]), ("upper", whole[:6]), ("inner", whole[1:2])):
+        net.a.register_buffer(name, part)
+    net.a.own = nn.Linear(8, 6, bias=False)
+    assert sizes(accounted(net, (8,), Settings())) == (48 + 48, 24 + 24, 4 * 32, 4 * (80 + 48))
+
+
+def test_account__of_a_complex_weight_counts_both_its_parts():
+    class Rotated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 5, dtype=torch.complex64))
+
+        def forward(self, x):
+            return torch.matmul(x.to(torch.complex64), self.weight).real
+
+    found = accounted(nn.Sequential(nn.Linear(6, 6, bias=False), Rotated()), (6,), Settings())
+    assert [cost.macs for cost in found.passes[0]] == [36] + 4 * [30]
+    assert found.weights.codes == 36 + 2 * 30
+    assert found.weights.baseline == 4 * (36 + 60)
 
 
 def test_account__of_different_specs_of_one_weight_counts_each():
