@@ -292,8 +292,11 @@ def test_account__of_a_site_that_runs_once_for_all_samples_counts_it_once():
 def test_account__of_another_module_is_refused():
     model = as_model(Ignoring(nn.Linear(8, 8)), (8,))
     plan = Plan(Scheme(), survey(model))
-    with pytest.raises(BadInput, match="own survey"):
-        account(plan, nn.Conv2d(3, 3, 3))
+    for other in (nn.Conv2d(3, 3, 3), Ignoring(nn.Linear(7, 8))):
+        with pytest.raises(BadInput, match="own survey"):
+            account(plan, other)
+        with pytest.raises(BadInput, match="own survey"):
+            account(Plan(Scheme(FLOAT), plan.sites), other)
 
 
 def test_account__of_the_tiny_model_by_hand(tiny_model):
