@@ -1,9 +1,9 @@
 """Bytes of weights: what a file of the quantized network needs.
 
-Codes packed at their bits without padding; a float32 scale for each output channel or group (fewer bits where the spec's
-scale is a narrower float), and zero points at the codes' bits where weights are asymmetric; of block formats a byte for
-each block, partly filled ones too, and with NVFP4 one float32 per tensor; everything else of the state dict (biases,
-norms, embeddings) as it is, in float32. Scales of activations and of requantizers are not counted.
+Codes packed at their bits without padding; a float32 scale for each output channel or group (fewer bits where the
+spec's scale is a narrower float), and zero points at the codes' bits where weights are asymmetric; of block formats a
+byte for each block, partly filled ones too, and with NVFP4 one float32 per tensor; everything else of the state dict
+(biases, norms, embeddings) as it is, in float32. Scales of activations and of requantizers are not counted.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,8 @@ from torch_modules import Calls, Ignoring, as_model
 
 from samplers.errors import BadInput
 from simulator.arithmetic.block_formats import MXFP4, MXFP6_E2M3, NVFP4
+from simulator.arithmetic.float_formats import FLOAT16
+from simulator.arithmetic.scale_formats import FloatScale
 from simulator.instrument import emulation
 from simulator.instrument.accounting import Account, account
 from simulator.instrument.forward import forward
@@ -155,6 +159,13 @@ def test_account__of_asymmetric_weights_counts_zero_points():
     body = nn.Linear(80, 6)
     scheme = Scheme(Settings(weight_bits=4, group_size=32), target=target("onnx-matmulnbits"))
     assert sizes(accounted(body, (3, 80), scheme)) == (240, 6 * 3 * 4 + 6 * 3 // 2, 24, 4 * 486)
+
+
+def test_account__of_scales_in_float16_counts_two_bytes():
+    machine = target("onnx-matmulnbits")
+    halves = tuple(replace(spec, scale_format=FloatScale(FLOAT16), symmetric=True) for spec in machine.weights)
+    scheme = Scheme(Settings(weight_bits=4, group_size=32), target=replace(machine, weights=halves))
+    assert sizes(accounted(nn.Linear(80, 6), (3, 80), scheme)) == (240, 6 * 3 * 2, 24, 4 * 486)
 
 
 def test_account__of_a_weight_at_several_sites_counts_it_once():
