@@ -65,9 +65,9 @@ class Comparison:
     largest: float
 
     @property
-    def first(self) -> tuple[SiteKey, str] | None:
-        """Site and role of the first operand whose codes differ: everything before it is equal. None if none is."""
-        return next(((site.key, role) for site in self.sites for role, n in site.operands.items() if n), None)
+    def first(self) -> tuple[SiteComparison, str] | None:
+        """The first operand, as site and role, whose codes differ: every code before it is equal. None if none does."""
+        return next(((site, role) for site in self.sites for role, n in site.operands.items() if n), None)
 
 
 def compare(quantized: QuantizedModel, session: Session, x: Tensor, timestep: Tensor) -> Comparison:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from samplers.loop import sample
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
 from simulator.instrument.quantized import QuantizedModel
-from simulator.onnx_export.comparison import Comparison, compare
+from simulator.instrument.sites import SiteKey
+from simulator.onnx_export.comparison import Comparison, SiteComparison, compare
 from simulator.onnx_export.network import run_deployed
 from simulator.onnx_export.runtime import Session
 
@@ -26,6 +26,27 @@ class Pass:
     sample: int
     timestep: int
     comparison: Comparison
+
+
+@dataclass(frozen=True)
+class FirstOperand:
+    """An operand at which differences begin.
+
+    Attributes:
+        site: its site.
+        role: which operand.
+        passes: in how many passes it is the first whose codes differ.
+        codes: how many codes of it differ, over these passes.
+        largest: the largest difference between two codes at the site.
+        from_tie: how far at most the simulator's float is from a tie where codes differ, in steps.
+    """
+
+    site: SiteKey
+    role: str
+    passes: int
+    codes: int
+    largest: int
+    from_tie: float
 
 
 @dataclass(frozen=True)
@@ -55,10 +76,21 @@ class Trajectories:
         return sum(site.mismatches for one in self.passes for site in one.comparison.sites)
 
     @property
-    def firsts(self) -> Counter[str]:
-        """In how many passes each operand (site, role) is the first whose codes differ."""
-        found = (one.comparison.first for one in self.passes)
-        return Counter(f"{first[0]} {first[1]}" for first in found if first)
+    def firsts(self) -> tuple[FirstOperand, ...]:
+        """Every difference of the whole networks by the operand where it begins, the most frequent first."""
+        found: dict[tuple[SiteKey, str], list[SiteComparison]] = {}
+        for one in self.passes:
+            if first := one.comparison.first:
+                site, role = first
+                found.setdefault((site.key, role), []).append(site)
+        rows = [
+            FirstOperand(
+                key, role, len(sites), sum(site.operands[role] for site in sites), max(site.largest for site in sites),
+                max(site.from_tie for site in sites),
+            )
+            for (key, role), sites in found.items()
+        ]  # fmt: skip
+        return tuple(sorted(rows, key=lambda row: -row.passes))
 
 
 def compare_trajectories(
