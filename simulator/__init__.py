@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.calibration.observers import Ranges
+    from simulator.calibration.ranges import Ranges
     from simulator.calibration.trajectory import calibrate_ranges
     from simulator.correction import Correction, NoCorrection
     from simulator.instrument.quantized import QuantizedModel
@@ -22,7 +22,7 @@ _HOME = {
     "Model": "simulator.models.registry",
     "NoCorrection": "simulator.correction",
     "QuantizedModel": "simulator.instrument.quantized",
-    "Ranges": "simulator.calibration.observers",
+    "Ranges": "simulator.calibration.ranges",
     "Scheme": "simulator.instrument.scheme",
     "calibrate_ranges": "simulator.calibration.trajectory",
     "load": "simulator.models.registry",

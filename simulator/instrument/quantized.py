@@ -12,7 +12,7 @@ from samplers.errors import BadInput
 from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import parameters_from_range
 from simulator.arithmetic.weights import PreparedWeight
-from simulator.calibration.observers import Ranges
+from simulator.calibration.ranges import Ranges
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, cover
@@ -140,6 +140,15 @@ class QuantizedModel:
                 formats[role] = ScaledFormat(spec, np.float32(1 / spec.format.qmax), 0)
                 continue
             low, high = self.ranges.of(facts.key, role)
-            scale, zero_point = parameters_from_range(np.array(low), np.array(high), spec)
+            _require_per_tensor(low, facts.key, role)
+            scale, zero_point = parameters_from_range(low, high, spec)
             formats[role] = ScaledFormat(spec, np.float32(scale), int(zero_point))
         return formats
+
+
+def _require_per_tensor(low: np.ndarray, site: SiteKey, role: str) -> None:
+    if low.ndim:
+        raise BadInput(
+            "a scheme's activations need ranges per tensor", got=f"shape {low.shape} at {site} {role}",
+            fix="calibrate with PerTensor()",
+        )  # fmt: skip

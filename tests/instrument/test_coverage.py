@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch_modules import Calls, Ignoring
 
-from simulator.calibration.observers import MinMaxObserver
+from simulator.calibration.collector import Collector
 from simulator.instrument.coverage import Coverage, Done, Entry, cover
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
@@ -71,7 +71,7 @@ def test_cover__asks_its_handler():
 
 
 def test_quantized_model__reports_the_bits_of_every_site(tiny_model):
-    observer = MinMaxObserver()
+    observer = Collector()
     x = torch.randn(2, 1, 8, 8)
     forward(tiny_model.module, observer, x, T)
     network = QuantizedModel(tiny_model, Scheme.parse("w4a6"), observer.ranges({}), allow_float=("embed",))

@@ -12,7 +12,7 @@ from engine_calls import by_engine
 from families import FAMILIES, make
 from torch_modules import as_model, keep_float
 
-from simulator.calibration.observers import MinMaxObserver
+from simulator.calibration.collector import Collector
 from simulator.instrument.coverage import cover
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
@@ -56,7 +56,7 @@ def test_family__runs_every_site_in_integers_with_the_engines_bits(name):
     module, x = make(name), sample(name)
     model = as_model(module, family.shape)
     model = type(model)(**{**model.__dict__, "call": family.call})
-    observer = MinMaxObserver()
+    observer = Collector()
     forward(module, observer, x, T, call=family.call)
     forward(module, observer, torch.zeros_like(x), 0 * T, call=family.call)
     network = QuantizedModel(model, Scheme.parse("w8a8"), observer.ranges({}))

@@ -17,7 +17,8 @@ from simulator.arithmetic import contract
 from simulator.arithmetic.operands import quantize_image, quantize_matrices
 from simulator.arithmetic.quantizer import quantize_to_range
 from simulator.arithmetic.weights import prepare_weight
-from simulator.calibration.observers import MinMaxObserver, Ranges
+from simulator.calibration.collector import Collector
+from simulator.calibration.ranges import Ranges
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Conv, MatMul
@@ -46,7 +47,7 @@ def tiny_ranges(tiny_model):
 
 def ranges_at(module: nn.Module, *inputs: torch.Tensor) -> Ranges:
     """Ranges of one pass per input."""
-    observer = MinMaxObserver()
+    observer = Collector()
     for x in inputs:
         forward(module, observer, x, T[: len(x)])
     return observer.ranges({})
@@ -420,7 +421,7 @@ def test_observer__keeps_the_extremes_of_every_run_time_operand(tiny_model):
     for x in inputs:
         forward(tiny_model.module, note, x, T)
     ranges = ranges_at(tiny_model.module, *inputs)
-    assert set(ranges.bounds) == set(captured)
+    assert set(ranges.bounds) == {(*operand, "all") for operand in captured}
     for operand, values in captured.items():
         both = torch.cat([v.reshape(-1) for v in values])
         assert ranges.of(*operand) == (both.min().item(), both.max().item())

@@ -18,7 +18,7 @@ from torch_modules import Calls, Ignoring, as_model, keep_float
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import QuantSpec
-from simulator.calibration.observers import MinMaxObserver
+from simulator.calibration.collector import Collector
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Linear, MatMul
 from simulator.instrument.forward import forward
@@ -231,7 +231,7 @@ def test_form__has_the_sites_and_multiply_accumulates_of_its_formula(form, mode)
 @pytest.mark.parametrize("scheme", ["w8a8", "w4a6", "w4g2a8"])
 def test_form__runs_in_integers_with_the_engines_bits(form, scheme):
     _, module, x = form
-    observer = MinMaxObserver()
+    observer = Collector()
     forward(module, observer, x, T)
     scheme = Scheme.parse(scheme)
     network = Emulated(module, scheme, observer)
@@ -245,7 +245,7 @@ def test_form__runs_in_integers_with_the_engines_bits(form, scheme):
 class Emulated:
     """Every site through the quantized model's own emulation, without a survey: a form need not have a batch."""
 
-    def __init__(self, module: nn.Module, scheme: Scheme, observer: MinMaxObserver) -> None:
+    def __init__(self, module: nn.Module, scheme: Scheme, observer: Collector) -> None:
         self.network = QuantizedModel.__new__(QuantizedModel)
         self.network.scheme, self.network.ranges = scheme, observer.ranges({})
         self.module = module
@@ -320,7 +320,7 @@ def test_quantized_model__runs_a_network_of_all_kinds_of_layers():
     )  # fmt: skip
     x = torch.randn(3, 2, 4, 4)
     model = as_model(Ignoring(body), (2, 4, 4))
-    observer = MinMaxObserver()
+    observer = Collector()
     forward(model.module, observer, x, T)
     got = QuantizedModel(model, Scheme.parse("w8a8"), observer.ranges({}))(x, T)
     want = model.module(x, T)

@@ -107,7 +107,8 @@ def dequantize_linear(attributes, x, scale, zero=None):
         assert zero is None or zero.item() == 0
         return [decode(x.values, FLOATS[x.kind]) * granularity.expand(scale.values.reshape(shape), x.values.shape)]
     spec = QuantSpec(INTEGERS[x.kind], granularity)
-    return [dequantize(Quantized(x.values, scale.values.reshape(shape), zero.values.reshape(shape).astype(int), spec))]
+    zeros = zero.values.reshape(shape).astype(np.int32)
+    return [dequantize(Quantized(x.values, scale.values.reshape(shape), zeros, spec))]
 
 
 def dynamic_quantize_linear(attributes, x):

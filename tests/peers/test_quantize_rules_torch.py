@@ -15,7 +15,7 @@ import pytest
 try:
     import torch
 except ImportError as error:
-    if os.environ.get("QNOISE_REQUIRE_PEERS_ALL") == "1":
+    if os.environ.get("QNOISE_REQUIRE_PEERS") == "1":
         raise
     pytest.skip(f"torch is absent: {error}", allow_module_level=True)
 
@@ -126,7 +126,7 @@ def peer(name):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        if os.environ.get("QNOISE_REQUIRE_PEERS_ALL") == "1" and name.startswith("torchao"):
+        if os.environ.get("QNOISE_REQUIRE_PEERS") == "1" and name.startswith("torchao"):
             raise
         pytest.skip(f"{name} is absent: {error}")
 
