@@ -1,9 +1,8 @@
-"""``qnoise export-onnx``: calibrate, write the quantized model as ONNX, and hold it against the simulator on request."""
+"""``qnoise export-onnx``: calibrate, write the quantized model as ONNX, compare it with the simulator on request."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,7 @@ if TYPE_CHECKING:
     from simulator.onnx_export.trajectories import Trajectories
 
 
-def run_export(
-    *, model: str, scheme: str, output: Path | None, replace: bool, check: int, **options: Any
-) -> bool:
+def run_export(*, model: str, scheme: str, output: Path | None, replace: bool, check: int, **options: Any) -> bool:
     """Write the file; whether every compared site gave the simulator's codes (True where none was compared).
 
     Raises:
@@ -45,13 +42,13 @@ def run_export(
     _require_target(path, replace)
     set_threads(job.threads)
 
+    from simulator.calibration.trajectory import calibrate_ranges
     from simulator.instrument.quantized import QuantizedModel
     from simulator.onnx_export.export import export_model
-    from simulator.onnx_export.outputs import calibrate_with_outputs
 
     with progress() as report:
-        ranges = calibrate_with_outputs(
-            loaded, sampler, samples=job.calibration_samples, seed=job.seed, batch_size=job.batch_size,
+        ranges = calibrate_ranges(
+            loaded, sampler, outputs=True, samples=job.calibration_samples, seed=job.seed, batch_size=job.batch_size,
             progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
         quantized = QuantizedModel(loaded, parsed, ranges)
@@ -77,27 +74,24 @@ def _require_target(path: Path, replace: bool) -> None:
     if path.exists() and not replace:
         raise _exists(path)
     if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
-        raise BadInput(
-            "an export must be a file in a writable folder", got=str(path), fix="name another with --output"
-        )
+        raise BadInput("an export must be a file in a writable folder", got=str(path), fix="name another with --output")
 
 
 def _publish(path: Path, content: bytes, replace: bool) -> None:
     """The whole file or none: written beside ``path``, then renamed, or linked where nothing may be replaced."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with open(handle, "wb") as file:
+            with open(temporary, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o644)
             if replace:
-                os.replace(name, path)
+                os.replace(temporary, path)
             else:
-                os.link(name, path)
+                os.link(temporary, path)
         finally:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:

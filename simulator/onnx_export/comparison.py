@@ -1,8 +1,9 @@
 """The exported model in ONNX Runtime against the simulator: each site on the same operands, then the whole networks.
 
 Given the same operands, a site must give the same codes. The networks as wholes also hold float operations (norms,
-activation functions, softmax), which the runtime and torch round differently; a difference may turn a code at an operand
-that lies near a tie, and everything behind it follows. So a difference is traced to the first operand whose codes differ.
+activation functions, softmax), which the runtime and torch round differently; a difference may turn the code of an
+operand that lies near a tie, and everything behind it follows. So a difference is traced to the first operand whose
+codes differ.
 """
 
 from __future__ import annotations
@@ -75,9 +76,7 @@ def compare(quantized: QuantizedModel, session: Session, x: Tensor, timestep: Te
     theirs, tensors = session.watched({"x": x.numpy(), "timestep": timestep.numpy()})
     sites: list[SiteComparison] = []
 
-    def watch(
-        key: SiteKey, contraction: Contraction, operands: tuple[np.ndarray, ...], output: np.ndarray
-    ) -> None:
+    def watch(key: SiteKey, contraction: Contraction, operands: tuple[np.ndarray, ...], output: np.ndarray) -> None:
         sites.append(_compare_site(session.sites[key], tensors[key], contraction, operands, output))
 
     ours = run_deployed(quantized, session.sites, x, timestep, watch).numpy()

@@ -23,8 +23,8 @@ def export_model(quantized: QuantizedModel, sites: Mapping[SiteKey, DeployedSite
         sites: its :func:`deployed_sites`.
 
     Returns:
-        A model of opset 20 whose sites are QuantizeLinear and DequantizeLinear around one operator each (``qdq.py``). The
-        same arguments give the same bytes.
+        A model of opset 20 whose sites are QuantizeLinear and DequantizeLinear around one operator each (``qdq.py``).
+        The same arguments give the same bytes.
     """
     model = onnx.load_from_string(trace(quantized, list(sites)))
     _fill(model, list(sites.values()))

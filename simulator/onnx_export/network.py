@@ -28,7 +28,7 @@ def run_deployed(
     timestep: Tensor,
     watch: CodesWatcher | None = None,
 ) -> Tensor:
-    """The output for float32 ``x``: each site quantizes its operands, contracts codes to codes, and dequantizes them."""
+    """The output for float32 ``x``: each site quantizes its operands, contracts codes to codes, and dequantizes."""
 
     def handle(key: SiteKey, contraction: Contraction) -> Tensor:
         site = sites[key]
@@ -42,6 +42,4 @@ def run_deployed(
         return torch.from_numpy(dequantize(Quantized(output, scale, zero, ACTIVATION)))
 
     model = quantized.model
-    return forward(
-        model.module, handle, x, timestep, call=model.call, audit=False, allow_float=quantized.allow_float
-    )
+    return forward(model.module, handle, x, timestep, call=model.call, audit=False, allow_float=quantized.allow_float)

@@ -1,8 +1,8 @@
 """A site as ONNX nodes: QuantizeLinear and DequantizeLinear around one float operator.
 
-A runtime fuses the group into one integer operator (ONNX Runtime: QLinearConv, QGemm, QLinearMatMul). Every name begins
-with the site's: ``<site>`` is the operator, ``<site>/<role>/codes`` the codes of an operand, ``<site>/output/codes`` those
-that come out, ``<site>/weight/codes`` and ``<site>/bias/codes`` the constants.
+A runtime fuses the group into one integer operator (ONNX Runtime: QLinearConv, QGemm, QLinearMatMul). Every name
+begins with the site's: ``<site>`` is the operator, ``<site>/<role>/codes`` the codes of an operand,
+``<site>/output/codes`` those that come out, ``<site>/weight/codes`` and ``<site>/bias/codes`` the constants.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from simulator.calibration.ranges import OUTPUT
 from simulator.instrument.contractions import Conv, Linear, MatMul
 from simulator.onnx_export.site import DeployedSite
-
-OUTPUT = "output"
 
 
 class SiteNodes:
@@ -54,7 +53,8 @@ class SiteNodes:
         if contraction.input.ndim == 2:
             self._operator("Gemm", [self._operand("input", x), *self._constants(0)], output, transB=1)
             return
-        rows, wide = self._node("Reshape", [x, self._constant("rows/shape", np.array([-1, depth]))], "rows"), self._name("wide")
+        rows = self._node("Reshape", [x, self._constant("rows/shape", np.array([-1, depth]))], "rows")
+        wide = self._name("wide")
         self._operator("Gemm", [self._operand("input", rows), *self._constants(0)], wide, transB=1)
         leading = self._node("Shape", [x], "leading", start=0, end=-1)
         shape = self._node("Concat", [leading, self._constant("shape/outputs", np.array([outputs]))], "shape", axis=0)
@@ -79,9 +79,8 @@ class SiteNodes:
         return self._quantized(role, x, how.scale, how.zero_point, self._name(f"{role}/real"))
 
     def _quantized(self, role: str, x: str, scale: np.float32 | float, zero_point: int, real: str) -> str:
-        parameters = [
-            self._constant(f"{role}/scale", np.float32(scale)), self._constant(f"{role}/zero_point", np.uint8(zero_point)),
-        ]  # fmt: skip
+        values: dict[str, np.generic] = {"scale": np.float32(scale), "zero_point": np.uint8(zero_point)}
+        parameters = [self._constant(f"{role}/{name}", value) for name, value in values.items()]
         codes = self._node("QuantizeLinear", [x, *parameters], f"{role}/codes")
         return self._node("DequantizeLinear", [codes, *parameters], f"{role}/dequantize", real)
 
@@ -96,13 +95,14 @@ class SiteNodes:
         return found
 
     def _dequantized(self, role: str, codes: np.ndarray, scale: np.ndarray, axis: int) -> str:
-        zeros = np.zeros(scale.shape, codes.dtype)
-        names = [self._constant(f"{role}/{name}", v) for name, v in (("codes", codes), ("scale", scale), ("zero_point", zeros))]
+        values = {"codes": codes, "scale": scale, "zero_point": np.zeros(scale.shape, codes.dtype)}
+        names = [self._constant(f"{role}/{name}", value) for name, value in values.items()]
         return self._node("DequantizeLinear", names, f"{role}/real", axis=axis)
 
     def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), self._name(name)))
-        return self.constants[-1].name
+        array = np.ascontiguousarray(value).reshape(np.shape(value))  # the first alone would give a scalar an axis
+        self.constants.append(numpy_helper.from_array(array, self._name(name)))
+        return self._name(name)
 
     def _node(self, kind: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any) -> str:
         """Append a node; returns the name of its output, the node's own by default."""

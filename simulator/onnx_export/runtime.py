@@ -1,8 +1,8 @@
 """An exported model in ONNX Runtime, with every integer tensor that its fused operators read and write.
 
-To make an inner tensor of a model an output can change what the runtime fuses. So the graph is optimized first, as it is
-deployed, and saved; outputs are added to that graph, which then runs with optimization switched off. That the two give
-the same bits, from the same operators, is checked.
+To make an inner tensor of a model an output can change what the runtime fuses. So the graph is optimized first, as it
+is deployed, and saved; outputs are added to that graph, which then runs with optimization switched off. That the two
+give the same bits, from the same operators, is checked.
 """
 
 from __future__ import annotations
@@ -148,7 +148,5 @@ def _session(model: ModelProto, level: Any) -> tuple[onnxruntime.InferenceSessio
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return session, onnx.load(path)

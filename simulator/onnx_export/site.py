@@ -1,7 +1,7 @@
 """What a deployed site is: operand formats, weight and bias codes, and the format of the codes that come out.
 
-The only place that reads formats off a :class:`QuantizedModel`. Everything is static: a uint8 activation has a scale and
-a zero point, a weight is int8 with one scale per output channel, a bias is int32 in units of the product of both.
+The only place that reads formats off a :class:`QuantizedModel`. Everything is static: a uint8 activation has a scale
+and a zero point, a weight is int8 with one scale per output channel, a bias is int32 in units of the product of both.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from samplers.errors import BadInput
 from simulator import targets
 from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import Quantized, parameters_from_range, quantize_to_range
+from simulator.calibration.ranges import OUTPUT
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, Linear, MatMul
 from simulator.instrument.emulation import array
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Scheme
 from simulator.instrument.sites import SiteKey
-from simulator.onnx_export.outputs import output_range
 from simulator.targets import OutputSpec
 
 TARGET = targets.target("onnxruntime")
@@ -114,8 +114,7 @@ def _site(quantized: QuantizedModel, key: SiteKey, contraction: Contraction) -> 
             f"{TARGET} has no integer transposed convolution", got=str(key), fix="keep it in float with allow_float"
         )
     formats = quantized.formats(key)
-    low, high = output_range(quantized.ranges, key)
-    scale, zero_point = parameters_from_range(np.array(low), np.array(high), ACTIVATION)
+    scale, zero_point = parameters_from_range(*quantized.ranges.of(key, OUTPUT), ACTIVATION)
     output = OutputSpec(np.float32(scale), int(zero_point), ACTIVATION.format)
     operands = {role: formats[role] for role in contraction.activations()}
     if isinstance(contraction, MatMul):

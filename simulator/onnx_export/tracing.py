@@ -1,8 +1,8 @@
 """The network as an ONNX graph whose contractions are placeholders, each with its site's number.
 
 torch's TorchScript exporter turns what lies between the sites into ONNX operators. It runs under the interceptor, so a
-placeholder stands exactly where the simulator has a site, under whatever name torch calls the contraction. That exporter
-needs no package besides ``onnx``; the newer one would need ``onnxscript`` and torch's export, which modes do not survive.
+placeholder stands exactly where the simulator has a site, under whatever name torch calls the contraction. That
+exporter needs no package besides ``onnx``; the newer one needs ``onnxscript``, and traces by other means.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class _Traced(nn.Module):
 def trace(quantized: QuantizedModel, sites: Sequence[SiteKey]) -> bytes:
     """A serialized ONNX model from ``x`` (n, ...) float32 and ``timestep`` (n,) int64 to ``output``.
 
-    Each contraction is a node ``qnoise.Site`` whose attribute ``number`` is the place of its site in ``sites``; its inputs
-    are the run-time operands, a matmul's second one as (..., columns, depth).
+    Each contraction is a node ``qnoise.Site`` whose attribute ``number`` is the place of its site in ``sites``; its
+    inputs are the run-time operands, a matmul's second one as (..., columns, depth).
     """
     model = quantized.model
     example = (torch.zeros(2, *model.sample_shape), torch.zeros(2, dtype=torch.long))
@@ -74,7 +74,8 @@ def trace(quantized: QuantizedModel, sites: Sequence[SiteKey]) -> bytes:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
-            module, example, file, dynamo=False, opset_version=OPSET, custom_opsets={DOMAIN: 1},
+            module, example, file, dynamo=False,  # type: ignore[arg-type]  # this exporter takes a buffer
+            opset_version=OPSET, custom_opsets={DOMAIN: 1},
             input_names=["x", "timestep"], output_names=["output"],
             dynamic_axes={"x": {0: "n"}, "timestep": {0: "n"}, "output": {0: "n"}},
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A deployed sampler against the simulated one: every pass of the runtime's trajectory compared, then the final samples."""
+"""A deployed sampler against the simulated one: every pass of the runtime's trajectory, then the final samples."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def compare_trajectories(
 ) -> Trajectories:
     """Sample with ONNX Runtime, compare each of its passes with the simulator's on the same x_t; then sample with that.
 
-    Noise is that of the stream "evaluate". Samples are compared one by one, so that each difference is traced to its own
-    first operand.
+    Noise is that of the stream "evaluate". Samples are compared one by one, so that each difference is traced to its
+    own first operand.
     """
     members, shape = range(samples), quantized.model.sample_shape
     passes: list[Pass] = []
