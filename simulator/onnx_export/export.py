@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey
@@ -45,6 +45,8 @@ def export_model(quantized: QuantizedModel, sites: Mapping[SiteKey, DeployedSite
 
 def _fill(model: ModelProto, sites: list[DeployedSite]) -> None:
     graph, nodes = model.graph, []
+    if len(graph.input) == 1:  # the exporter drops an input that the network does not read
+        graph.input.append(helper.make_tensor_value_info("timestep", TensorProto.INT64, ["n"]))
     for node in graph.node:
         if node.domain != DOMAIN:
             nodes.append(node)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +81,10 @@ class Session:
         return output, {key: self._tensors(key, node, found) for key, node in self.nodes.items()}
 
     def inner(self, names: Iterable[str], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Tensors of the optimized graph by name.
+        """Tensors of the optimized graph by name, but no output of a DequantizeLinear, which it would duplicate.
 
         Raises:
-            BadInput: as :meth:`watched`.
+            BadInput: as :meth:`watched`, or such an output.
         """
         return self._run_exposed(self._exposing(names), inputs)[1]
 
@@ -94,7 +95,7 @@ class Session:
         known = {entry.name for entry in exposed.graph.output}
         exposed.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in known)
         session, ran = _session(exposed, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
-        if [node.op_type for node in ran.graph.node] != [node.op_type for node in self.optimized.graph.node]:
+        if _operators(ran) != _operators(self.optimized):
             raise BadInput("an optimized graph must run as it is", got="another one", fix="use another onnxruntime")
         return session
 
@@ -136,6 +137,10 @@ def _codes_of(node: NodeProto) -> tuple[str, ...]:
     """Names of an integer operator's run-time operands and of its output."""
     right = (node.input[RIGHT[node.op_type]],) if node.op_type in RIGHT else ()
     return (node.input[0], *right, node.output[0])
+
+
+def _operators(model: ModelProto) -> Counter[tuple[str, str]]:
+    return Counter((node.domain, node.op_type) for node in model.graph.node)
 
 
 def _session(model: ModelProto, level: Any) -> tuple[onnxruntime.InferenceSession, ModelProto]:

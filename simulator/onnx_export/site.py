@@ -16,14 +16,15 @@ from torch import Tensor
 from samplers.errors import BadInput
 from simulator import targets
 from simulator.arithmetic.operands import ScaledFormat
-from simulator.arithmetic.quantizer import Quantized, parameters_from_range, quantize_to_range
+from simulator.arithmetic.quantizer import Quantized, QuantSpec, parameters_from_range, quantize_to_range
 from simulator.calibration.ranges import OUTPUT
-from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, Linear, MatMul
+from simulator.instrument.contractions import Contraction, ConvTranspose, MatMul
 from simulator.instrument.emulation import array
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Scheme
 from simulator.instrument.sites import SiteKey
+from simulator.instrument.survey import SiteFacts
 from simulator.targets import OutputSpec
 
 TARGET = targets.target("onnxruntime")
@@ -55,15 +56,17 @@ class DeployedSite:
 def require_byte_scheme(scheme: Scheme) -> None:
     """Raise BadInput unless a scheme's formats are those of ONNX Runtime's int8 operators, before any work."""
     for edge in (False, True):
-        weight, activation = scheme.weight_spec(edge=edge), scheme.activation_spec(edge=edge)
-        # narrow codes are int8 codes too, so the target's other fields decide
-        wide = replace(weight, format=replace(weight.format, narrow=False))
-        if wide != WEIGHT or activation != ACTIVATION:
-            raise BadInput(
-                "an ONNX export has int8 weights with a scale per output channel and uint8 activations",
-                got=f"scheme {scheme}",
-                fix="export w8a8",
-            )
+        _require_bytes(scheme.weight_spec(edge=edge), scheme.activation_spec(edge=edge), f"scheme {scheme}")
+
+
+def _require_bytes(weight: QuantSpec | None, activation: QuantSpec, got: str) -> None:
+    # narrow codes are int8 codes too
+    fits = weight is None or replace(weight, format=replace(weight.format, narrow=False)) == WEIGHT
+    if not fits or activation != ACTIVATION:
+        raise BadInput(
+            "an ONNX export has int8 weights with a scale per output channel and uint8 activations",
+            got=got, fix="export w8a8",
+        )  # fmt: skip
 
 
 def deployed_sites(quantized: QuantizedModel) -> dict[SiteKey, DeployedSite]:
@@ -83,7 +86,7 @@ def deployed_sites(quantized: QuantizedModel) -> dict[SiteKey, DeployedSite]:
                 "an exported weight or bias must not depend on the input", got=f"another one for another x at {key}",
                 fix="keep the module in float with allow_float",
             )  # fmt: skip
-    return {key: _site(quantized, key, contraction) for key, contraction in here.items()}
+    return {facts.key: _site(quantized, facts, here[facts.key]) for facts in quantized.sites}
 
 
 def _contractions(quantized: QuantizedModel, x: float, timestep: int) -> dict[SiteKey, Contraction]:
@@ -108,25 +111,25 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return one is other if one is None or other is None else torch.equal(one, other)
 
 
-def _site(quantized: QuantizedModel, key: SiteKey, contraction: Contraction) -> DeployedSite:
+def _site(quantized: QuantizedModel, facts: SiteFacts, contraction: Contraction) -> DeployedSite:
+    key = facts.key
     if isinstance(contraction, ConvTranspose):
         raise BadInput(
             f"{TARGET} has no integer transposed convolution", got=str(key), fix="keep it in float with allow_float"
         )
     formats = quantized.formats(key)
+    operands = {role: formats[role] for role in contraction.activations()}
+    spec = None if isinstance(contraction, MatMul) else quantized.scheme.weight_spec(edge=facts.edge)
+    for how in operands.values():
+        _require_bytes(spec, how.spec, str(key))
     scale, zero_point = parameters_from_range(*quantized.ranges.of(key, OUTPUT), ACTIVATION)
     output = OutputSpec(np.float32(scale), int(zero_point), ACTIVATION.format)
-    operands = {role: formats[role] for role in contraction.activations()}
     if isinstance(contraction, MatMul):
         return DeployedSite(key, contraction, operands, output, None, None)
-    weight = _weight(quantized, contraction)
+    assert spec is not None
+    found = quantize_to_range(array(contraction.weight), spec)
+    weight = Quantized(found.codes, found.scale, found.zero_point, WEIGHT)
     bias = None
     if contraction.bias is not None:
         bias = targets.quantize_bias(array(contraction.bias), operands["input"].scale, weight.scale.reshape(-1))
     return DeployedSite(key, contraction, operands, output, weight, bias)
-
-
-def _weight(quantized: QuantizedModel, contraction: Linear | Conv) -> Quantized:
-    """The scheme's codes and scales (both edges have the same, as ``require_byte_scheme`` holds) as int8 codes."""
-    found = quantize_to_range(array(contraction.weight), quantized.scheme.weight_spec(edge=False))
-    return Quantized(found.codes, found.scale, found.zero_point, WEIGHT)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samplers.errors import BadInput
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
@@ -64,6 +65,9 @@ def trace(quantized: QuantizedModel, sites: Sequence[SiteKey]) -> bytes:
 
     Each contraction is a node ``qnoise.Site`` whose attribute ``number`` is the place of its site in ``sites``; its
     inputs are the run-time operands, a matmul's second one as (..., columns, depth).
+
+    Raises:
+        BadInput: a function that the exporter has no ONNX operator for.
     """
     model = quantized.model
     example = (torch.zeros(2, *model.sample_shape), torch.zeros(2, dtype=torch.long))
@@ -73,10 +77,18 @@ def trace(quantized: QuantizedModel, sites: Sequence[SiteKey]) -> bytes:
         # it is deprecated for new users, and warns of sizes that become constants: the survey has seen them constant
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        torch.onnx.export(
-            module, example, file, dynamo=False,  # type: ignore[arg-type]  # this exporter takes a buffer
-            opset_version=OPSET, custom_opsets={DOMAIN: 1},
-            input_names=["x", "timestep"], output_names=["output"],
-            dynamic_axes={"x": {0: "n"}, "timestep": {0: "n"}, "output": {0: "n"}},
-        )  # fmt: skip
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        try:
+            torch.onnx.export(
+                module, example, file, dynamo=False,  # type: ignore[arg-type]  # this exporter takes a buffer
+                opset_version=OPSET, custom_opsets={DOMAIN: 1},
+                input_names=["x", "timestep"], output_names=["output"],
+                dynamic_axes={"x": {0: "n"}, "timestep": {0: "n"}, "output": {0: "n"}},
+            )  # fmt: skip
+        except RuntimeError as error:  # of the exporter, or of the network under it
+            raise BadInput(
+                "torch's TorchScript exporter must know every function of the network",
+                got=str(error).splitlines()[0],
+                fix="write the network with functions that have ONNX operators",
+            ) from error
     return file.getvalue()
