@@ -25,6 +25,13 @@ from simulator.onnx_export.runtime import Session, SiteTensors
 from simulator.onnx_export.site import DeployedSite
 
 
+EXACT = frozenset(
+    "QuantizeLinear Constant Cast Concat Expand Gather Identity Reshape Resize Shape Slice Squeeze Transpose Unsqueeze"
+    .split()
+)  # fmt: skip
+"""Operators of an export that round no float: they move elements, or compute shapes."""
+
+
 @dataclass(frozen=True)
 class SiteComparison:
     """One site of one pass.
@@ -85,7 +92,7 @@ def compare(quantized: QuantizedModel, session: Session, x: Tensor, timestep: Te
 
 
 def float_operators(model: ModelProto, site: SiteKey, role: str) -> tuple[str, ...]:
-    """Types of the exported float operators between the codes of earlier sites and an operand, the nearest first."""
+    """Types of the exported operators that round, between the codes of earlier sites and an operand, nearest first."""
     by_output = {output: node for node in model.graph.node for output in node.output}
     open_names, seen = [f"{site}/{role}/codes"], []
     found: dict[str, None] = {}
@@ -96,7 +103,7 @@ def float_operators(model: ModelProto, site: SiteKey, role: str) -> tuple[str, .
         seen.append(node.name)
         if node.op_type == "DequantizeLinear":
             continue
-        if node.op_type not in ("QuantizeLinear", "Constant"):
+        if node.op_type not in EXACT:
             found[node.op_type] = None
         open_names.extend(node.input)
     return tuple(found)
