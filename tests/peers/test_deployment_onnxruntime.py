@@ -360,7 +360,7 @@ class Einsum(nn.Module):
 FORMS = {
     "convolution of one axis": (nn.Conv1d(4, 4, 3, padding=1), (4, 16)),
     "convolution of three axes": (nn.Conv3d(2, 2, 3, padding=1), (2, 4, 4, 4)),
-    "padding at one end": (nn.Conv2d(4, 4, (2, 4), padding="same", bias=False), (4, 6, 6)),
+    "padding at one end": (nn.Conv2d(4, 4, (4, 2), padding="same", bias=False), (4, 6, 6)),
     "groups and dilation": (nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2), (4, 6, 6)),
     "depthwise": (nn.Conv2d(8, 8, 3, padding=1, groups=8), (8, 6, 6)),
     "linear of four axes": (OnRows(True), (3, 8, 8)),
