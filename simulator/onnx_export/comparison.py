@@ -26,11 +26,11 @@ from simulator.onnx_export.site import DeployedSite
 
 EXACT = frozenset(
     (
-        "QuantizeLinear", "Constant", "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Resize", "Shape",
+        "QuantizeLinear", "Constant", "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Shape",
         "Slice", "Squeeze", "Transpose", "Unsqueeze",
     )
 )  # fmt: skip
-"""Operators of an export that round no float: they move elements, or compute shapes."""
+"""Operators that round no float: they move elements or compute shapes (arithmetic on shapes is not told apart)."""
 
 
 @dataclass(frozen=True)
