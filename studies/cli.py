@@ -67,6 +67,33 @@ def train(
     print(f"wrote {train_model(model, out, steps=steps, resume=resume)}")
 
 
+@app.command()
+def export_onnx(
+    model: Annotated[str, typer.Argument(help="A shipped model, with @version to pin one.")],
+    scheme: Annotated[str, typer.Option(help="An 8-bit scheme with a weight scale per output channel.")] = "w8a8",
+    output: Annotated[Path | None, typer.Option(help="The file. [default: MODEL-SCHEME.onnx]")] = None,
+    sampler: Annotated[str, typer.Option(help="ddim or ddpm: what ranges are calibrated along.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges are fitted on.")] = 256,
+    threads: Annotated[int | None, typer.Option(help="Threads. [default: all cores]")] = None,
+    replace: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    check: Annotated[
+        int, typer.Option(help="Samples to draw with onnxruntime, every pass compared with the simulator's.", min=0)
+    ] = 0,
+) -> None:
+    """Write the calibrated, quantized model as ONNX: int8 operators between QuantizeLinear and DequantizeLinear."""
+    from studies.export import run_export
+
+    same = run_export(
+        model=model, scheme=scheme, output=output, replace=replace, check=check, sampler=sampler, steps=steps, eta=eta,
+        seed=seed, calibration_samples=calibration_samples, threads=threads,
+    )  # fmt: skip
+    if not same:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up

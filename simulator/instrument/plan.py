@@ -26,7 +26,7 @@ class Plan:
     """
 
     def __init__(self, scheme: Scheme, sites: tuple[SiteFacts, ...]) -> None:
-        self.scheme = scheme
+        self.scheme, self.sites = scheme, sites
         self._facts = {facts.key: facts for facts in sites}
         self._rules: dict[SiteKey, list[int]] = {facts.key: [] for facts in sites}
         for index, rule in enumerate(scheme.rules):
