@@ -130,5 +130,16 @@ class Collector:
 
 def _specs_config(specs: Specs | None) -> Any:
     if isinstance(specs, QuantSpec):
-        return repr(specs)
-    return {f"{site} {role}": repr(spec) for (site, role), spec in (specs or {}).items()}
+        return _spec_config(specs)
+    return {f"{site} {role}": _spec_config(spec) for (site, role), spec in (specs or {}).items()}
+
+
+def _spec_config(spec: QuantSpec) -> dict[str, Any]:
+    """What a search reads of a spec; the granularity is the operand's."""
+    return {
+        "format": str(spec.format),
+        "symmetric": spec.symmetric,
+        "rounding": spec.rounding.name,
+        "rule": str(spec.rule),
+        "scale_format": str(spec.scale_format),
+    }
