@@ -12,7 +12,7 @@ import numpy as np
 from samplers.errors import BadInput
 from samplers.validation import require_int
 from simulator.arithmetic.quantizer import QuantSpec
-from simulator.calibration.histogram import INDEX_BITS, SMALLEST, Binned
+from simulator.calibration.histogram import Binned, grid_exponent
 from simulator.calibration.observers import Accumulator, Bounds
 from simulator.calibration.points import Points
 
@@ -22,7 +22,8 @@ class KullbackLeibler:
     """TensorRT's entropy calibration (Migacz, GTC 2017): a threshold T on |x|; the range is ``[low, high]`` cut to ±T.
 
     |x| is counted in bins of the smallest power-of-two width that holds max|x| in ``bins`` of them. Bin k holds x in
-    ``[k w, (k + 1) w)`` and in ``[-(k + 1) w, -k w)``; zeros count in bin 0 like any value. For i = levels, ..., bins in use:
+    ``[k w, (k + 1) w)`` and in ``[-(k + 1) w, -k w)``; zeros count in bin 0 like any value. For i = levels, ..., bins
+    in use:
 
     - P: bins 0 to i - 1, the mass of all further bins added to bin i - 1;
     - Q: the same bins without that mass, merged into levels (bin j belongs to level ``j levels // i``), each level's
@@ -72,7 +73,7 @@ class KullbackLeibler:
                 raise BadInput(
                     "bins must be more than the levels of the format", got=f"{self.bins} for {levels}", fix="raise bins"
                 )
-            exponent = _exponent(max(-low[group], high[group]), self.bins)
+            exponent = grid_exponent(0.0, max(-low[group], high[group]), self.bins)
             index = np.floor(np.ldexp(values[counts > 0].astype(np.float64), -exponent)).astype(np.int64)
             histogram = np.bincount(np.where(index < 0, -1 - index, index), counts[counts > 0])
             if len(histogram) <= levels:
@@ -118,11 +119,3 @@ def _levels(low: float, high: float, spec: QuantSpec) -> int:
     if spec.symmetric:
         return spec.format.qmax + 1
     return codes if low >= 0 or high <= 0 else max(codes // 2, 1)
-
-
-def _exponent(largest: float, bins: int) -> int:
-    """Smallest exponent whose grid holds ``[0, largest]`` in ``bins`` bins; its floor is the running histogram's."""
-    exponent = max(SMALLEST, math.frexp(largest)[1] - INDEX_BITS, math.frexp(largest / bins)[1] - 1)
-    while math.floor(math.ldexp(largest, -exponent)) >= bins:
-        exponent += 1
-    return exponent

@@ -85,10 +85,20 @@ class Histogram:
 def grid_exponent(low: float, high: float, bins: int) -> int:
     """Smallest exponent whose grid holds ``[low, high]`` in ``bins`` bins, with indices below 2**23."""
     largest = max(abs(low), abs(high))
-    exponent = max(SMALLEST, math.frexp(largest)[1] - INDEX_BITS, math.frexp((high - low) / bins)[1] - 1)
+    exponent = max(least_exponent(largest), _log2(high - low) - _log2(bins) - 1)
     while math.floor(math.ldexp(high, -exponent)) - math.floor(math.ldexp(low, -exponent)) >= bins:
         exponent += 1
     return exponent
+
+
+def least_exponent(largest: float) -> int:
+    """Smallest exponent with ``largest < 2**23 w``, at least -126."""
+    return max(SMALLEST, _log2(largest) + 1 - INDEX_BITS)
+
+
+def _log2(x: float) -> int:
+    """Rounded down; below every exponent for 0."""
+    return math.frexp(x)[1] - 1 if x else -2000
 
 
 class Binned:

@@ -19,6 +19,9 @@ from simulator.calibration.observers import Accumulator, Bounds
 from simulator.calibration.percentile import percentile, require_percent
 from simulator.calibration.points import Points
 
+_AT_ONCE = 1 << 17
+"""Values quantized in one call: many enough to outweigh the call, few enough for the cache."""
+
 
 @dataclass(frozen=True)
 class LpSearch:
@@ -128,20 +131,23 @@ def best_range(points: Points, candidates: Iterable[Bounds], spec: QuantSpec | N
             "a search for the smallest error needs a spec that rounds deterministically",
             got=spec and spec.rounding.name, fix="pass specs",
         )  # fmt: skip
-    best = np.full(len(points.low), np.inf)
-    low, high = points.low.copy(), points.high.copy()
-    for new_low, new_high in candidates:
-        error = error_power(points, new_low, new_high, spec, p)
-        better = error < best
-        best[better], low[better], high[better] = error[better], new_low[better], new_high[better]
+    low, high = (np.stack(bounds, axis=1) for bounds in zip(*candidates, strict=True))
+    error = np.empty(low.shape)
+    at_once = max(1, _AT_ONCE // points.values.size)
+    for start in range(0, low.shape[1], at_once):
+        part = slice(start, start + at_once)
+        error[:, part] = error_power(points, low[:, part], high[:, part], spec, p)
+    best = np.argmin(error, axis=1)[:, None]
+    low, high = (np.take_along_axis(bound, best, axis=1)[:, 0] for bound in (low, high))
     return low, high
 
 
 def error_power(points: Points, low: np.ndarray, high: np.ndarray, spec: QuantSpec, p: float) -> np.ndarray:
-    """Sum of ``count |x - dequantize(quantize(x))|**p`` of each group in float64, (groups,)."""
-    rows = replace(spec, granularity=PerAxis((0,)))
-    scale, zero_point = parameters_from_range(low[:, None], high[:, None], rows)
-    found = dequantize(quantize(points.values, rows, scale, zero_point))
-    error = np.abs(found.astype(np.float64) - points.values)
-    power = error * error if p == 2 else error**p
-    return np.einsum("ij,ij->i", power, points.counts)
+    """Sum of ``count |x - dequantize(quantize(x))|**p`` for each group and range (groups, ranges), in float64."""
+    rows = replace(spec, granularity=PerAxis((0, 1)))
+    scale, zero_point = parameters_from_range(low[..., None], high[..., None], rows)
+    values = np.broadcast_to(points.values[:, None], (*low.shape, points.values.shape[1]))
+    error = dequantize(quantize(values, rows, scale, zero_point)).astype(np.float64)
+    error -= values
+    power = error * error if p == 2 else np.abs(error, out=error) ** p
+    return np.einsum("ijk,ik->ij", power, points.counts)
