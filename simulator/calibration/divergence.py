@@ -56,23 +56,19 @@ class KullbackLeibler:
 
     def accumulator(self, groups: int, spec: QuantSpec | None) -> Accumulator:
         """A histogram of twice the bins: its bins are then never wider than those of |x|."""
+        self._require(spec)
         return Binned(groups, 2 * self.bins, partial(self.fit, spec=spec))
 
     def fit(self, points: Points, spec: QuantSpec | None) -> Bounds:
         """The best threshold of each group.
 
         Raises:
-            BadInput: no spec, or not more bins than levels.
+            BadInput: no spec, or not more bins than the levels of data of one sign.
         """
-        if spec is None:
-            raise BadInput("entropy calibration needs a spec", got="none", fix="pass specs")
+        spec = self._require(spec)
         low, high = points.low.copy(), points.high.copy()
         for group, (values, counts) in enumerate(zip(points.values, points.counts, strict=True)):
             levels = _levels(low[group], high[group], spec)
-            if levels >= self.bins:
-                raise BadInput(
-                    "bins must be more than the levels of the format", got=f"{self.bins} for {levels}", fix="raise bins"
-                )
             exponent = grid_exponent(0.0, max(-low[group], high[group]), self.bins)
             index = np.floor(np.ldexp(values[counts > 0].astype(np.float64), -exponent)).astype(np.int64)
             histogram = np.bincount(np.where(index < 0, -1 - index, index), counts[counts > 0])
@@ -81,6 +77,15 @@ class KullbackLeibler:
             threshold = math.ldexp(levels + 0.5 + _last_smallest(divergences(histogram, levels)), exponent)
             low[group], high[group] = np.clip((low[group], high[group]), -threshold, threshold)
         return low, high
+
+    def _require(self, spec: QuantSpec | None) -> QuantSpec:
+        if spec is None:
+            raise BadInput("entropy calibration needs a spec", got="none", fix="pass specs")
+        if (most := _levels(0, 0, spec)) >= self.bins:
+            raise BadInput(
+                "bins must be more than the levels of the format", got=f"{self.bins} for {most}", fix="raise bins"
+            )
+        return spec
 
 
 def divergences(histogram: np.ndarray, levels: int) -> np.ndarray:

@@ -62,6 +62,7 @@ class LpSearch:
 
     def accumulator(self, groups: int, spec: QuantSpec | None) -> Accumulator:
         """A histogram."""
+        require_deterministic(spec)
         return Binned(groups, self.bins, partial(self.fit, spec=spec))
 
     def fit(self, points: Points, spec: QuantSpec | None) -> Bounds:
@@ -100,6 +101,7 @@ class PercentileSearch:
 
     def accumulator(self, groups: int, spec: QuantSpec | None) -> Accumulator:
         """A histogram."""
+        require_deterministic(spec)
         return Binned(groups, self.bins, partial(self.fit, spec=spec))
 
     def fit(self, points: Points, spec: QuantSpec | None) -> Bounds:
@@ -120,17 +122,27 @@ def require_order(p: float) -> float:
     return number
 
 
-def best_range(points: Points, candidates: Iterable[Bounds], spec: QuantSpec | None, p: float) -> Bounds:
-    """Of candidate bounds (groups,) each group's best, the first of equals.
+def require_deterministic(spec: QuantSpec | None) -> QuantSpec:
+    """The spec.
 
     Raises:
-        BadInput: no spec, or one that rounds stochastically.
+        BadInput: None, or one that rounds stochastically.
     """
     if spec is None or spec.rounding is Rounding.STOCHASTIC:
         raise BadInput(
             "a search for the smallest error needs a spec that rounds deterministically",
             got=spec and spec.rounding.name, fix="pass specs",
         )  # fmt: skip
+    return spec
+
+
+def best_range(points: Points, candidates: Iterable[Bounds], spec: QuantSpec | None, p: float) -> Bounds:
+    """Of candidate bounds (groups,) each group's best, the first of equals.
+
+    Raises:
+        BadInput: no spec, or one that rounds stochastically.
+    """
+    spec = require_deterministic(spec)
     low, high = (np.stack(bounds, axis=1) for bounds in zip(*candidates, strict=True))
     error = np.empty(low.shape)
     at_once = max(1, _AT_ONCE // points.values.size)

@@ -224,6 +224,9 @@ def test_calibrate_ranges__refuses_what_it_cannot_observe(tiny_model, sampler):
         calibrated(tiny_model, sampler, observer="min-max")
     with pytest.raises(BadInput, match="PerChannel"):
         calibrated(tiny_model, sampler, granularity=PerAxis((1,)))
+    for wrong in ({"steps": 4}, {"outputs": 1}, {"observer": LpSearch(), "specs": IntFormat(8)}):
+        with pytest.raises(BadInput, match=list(wrong)[-1]):
+            calibrated(tiny_model, sampler, **wrong)
     with pytest.raises(BadInput):
         PerChannelGroup(0)
 

@@ -359,6 +359,9 @@ def test_search__refuses_specs_it_cannot_judge():
         at_hand(LpSearch(), np.ones(3, np.float32), stochastic)
     with pytest.raises(BadInput, match="bins"):
         at_hand(KullbackLeibler(256), np.ones(3, np.float32), UINT8)
+    for observer, spec in ((LpSearch(), stochastic), (PercentileSearch(), None), (KullbackLeibler(256), UINT8)):
+        with pytest.raises(BadInput):  # before the data
+            observer.accumulator(1, spec)
 
 
 def test_points__of_a_tensor_are_its_groups_in_order():
