@@ -23,7 +23,7 @@ from simulator.arithmetic.granularity import PerAxis, PerTensor
 from simulator.arithmetic.quantizer import QuantSpec, parameters_from_range
 from simulator.calibration import trajectory
 from simulator.calibration.batches import calibrate_on
-from simulator.calibration.channels import PerChannel, PerChannelGroup
+from simulator.calibration.channels import PerChannel, PerChannelGroup, observe
 from simulator.calibration.collector import Collector
 from simulator.calibration.observers import MinMax, MovingAverage
 from simulator.calibration.percentile import Percentile
@@ -338,6 +338,13 @@ def test_collector__reads_any_memory_layout(layer, channels_last):
         assert np.allclose(collector.ranges({}).bounds[key], (low, high), atol=0.2)
         exact = np.percentile(channels.astype(np.float64), [25, 75])
         assert np.allclose(whole.ranges({}).bounds[key], exact, atol=1e-3)
+
+
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel()])
+def test_observe__copies_no_operand_whose_memory_has_no_gaps(granularity):
+    image = torch.randn(3, 6, 7, 5)
+    for x in (image, image.contiguous(memory_format=torch.channels_last), image.transpose(0, 2)):
+        assert np.shares_memory(observe(x, granularity, 1, "").values, x.numpy())
 
 
 def test_collector__counts_a_broadcast_operand_as_often_as_it_is_read():
