@@ -6,7 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.calibration.batches import calibrate_on
+    from simulator.calibration.channels import PerChannel, PerChannelGroup
+    from simulator.calibration.divergence import KullbackLeibler
+    from simulator.calibration.fit import fit_range
+    from simulator.calibration.observers import MinMax, MovingAverage
+    from simulator.calibration.percentile import Percentile
     from simulator.calibration.ranges import Ranges
+    from simulator.calibration.search import LpSearch, PercentileSearch
+    from simulator.calibration.steps import StepSet, StepSets
     from simulator.calibration.trajectory import calibrate_ranges
     from simulator.correction import Correction, NoCorrection
     from simulator.instrument.quantized import QuantizedModel
@@ -19,12 +27,24 @@ if TYPE_CHECKING:
 _HOME = {
     "Arm": "simulator.paired",
     "Correction": "simulator.correction",
+    "KullbackLeibler": "simulator.calibration.divergence",
+    "LpSearch": "simulator.calibration.search",
+    "MinMax": "simulator.calibration.observers",
     "Model": "simulator.models.registry",
+    "MovingAverage": "simulator.calibration.observers",
     "NoCorrection": "simulator.correction",
+    "PerChannel": "simulator.calibration.channels",
+    "PerChannelGroup": "simulator.calibration.channels",
+    "Percentile": "simulator.calibration.percentile",
+    "PercentileSearch": "simulator.calibration.search",
     "QuantizedModel": "simulator.instrument.quantized",
     "Ranges": "simulator.calibration.ranges",
     "Scheme": "simulator.instrument.scheme",
+    "StepSet": "simulator.calibration.steps",
+    "StepSets": "simulator.calibration.steps",
+    "calibrate_on": "simulator.calibration.batches",
     "calibrate_ranges": "simulator.calibration.trajectory",
+    "fit_range": "simulator.calibration.fit",
     "load": "simulator.models.registry",
     "run": "simulator.paired",
     "run_arms": "simulator.paired",
@@ -33,8 +53,10 @@ _HOME = {
 }
 
 __all__ = [
-    "Arm", "Correction", "Model", "NoCorrection", "QuantizedModel", "Ranges", "Scheme", "calibrate_ranges", "load",
-    "run", "run_arms", "set_threads", "survey",
+    "Arm", "Correction", "KullbackLeibler", "LpSearch", "MinMax", "Model", "MovingAverage", "NoCorrection",
+    "PerChannel", "PerChannelGroup", "Percentile", "PercentileSearch", "QuantizedModel", "Ranges", "Scheme",
+    "StepSet", "StepSets", "calibrate_on", "calibrate_ranges", "fit_range", "load", "run", "run_arms", "set_threads",
+    "survey",
 ]  # fmt: skip
 
 
