@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from simulator.instrument.quantized import QuantizedModel
     from simulator.instrument.scheme import Scheme
     from simulator.instrument.survey import survey
-    from simulator.models.registry import Model, load
+    from simulator.models.conditioning import Conditioning
+    from simulator.models.loading import load
+    from simulator.models.registry import Condition, Model
     from simulator.paired import Arm, run, run_arms
     from simulator.threads import set_threads
 
 _HOME = {
     "Arm": "simulator.paired",
+    "Condition": "simulator.models.registry",
+    "Conditioning": "simulator.models.conditioning",
     "Correction": "simulator.correction",
     "Model": "simulator.models.registry",
     "NoCorrection": "simulator.correction",
@@ -25,7 +29,7 @@ _HOME = {
     "Ranges": "simulator.calibration.observers",
     "Scheme": "simulator.instrument.scheme",
     "calibrate_ranges": "simulator.calibration.trajectory",
-    "load": "simulator.models.registry",
+    "load": "simulator.models.loading",
     "run": "simulator.paired",
     "run_arms": "simulator.paired",
     "set_threads": "simulator.threads",
@@ -33,8 +37,8 @@ _HOME = {
 }
 
 __all__ = [
-    "Arm", "Correction", "Model", "NoCorrection", "QuantizedModel", "Ranges", "Scheme", "calibrate_ranges", "load",
-    "run", "run_arms", "set_threads", "survey",
+    "Arm", "Condition", "Conditioning", "Correction", "Model", "NoCorrection", "QuantizedModel", "Ranges", "Scheme",
+    "calibrate_ranges", "load", "run", "run_arms", "set_threads", "survey",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from simulator.correction import Correction
+from simulator.models.conditioning import Conditioning, conditioning_config
 from simulator.models.registry import Model
 from simulator.threads import get_threads
 
@@ -26,13 +27,16 @@ TARGET = "int32-float32"
 """The machine emulated: exact int32 accumulation, float32 rescaling (``simulator.arithmetic.contract``)."""
 
 
-def run_config(quantized: QuantizedModel, correction: Correction, **settings: Any) -> dict[str, Any]:
+def run_config(
+    quantized: QuantizedModel, correction: Correction, conditioning: Conditioning | None = None, **settings: Any
+) -> dict[str, Any]:
     """All that determines the bytes of a run's file, as plain JSON values."""
     # named only where something is allowed: keys of runs that allow nothing stay as they were
     allowed = {"allow_float": list(quantized.allow_float)} if quantized.allow_float else {}
     return {
         **model_config(quantized.model),
         **allowed,
+        **conditioning_config(conditioning),
         "scheme": str(quantized.scheme),
         "ranges": dict(quantized.ranges.source),
         "correction": correction.config(),

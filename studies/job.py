@@ -65,10 +65,12 @@ class Part:
         """The sampler of this part on the model's schedule."""
         from samplers.ddim import DDIM
         from samplers.ddpm import DDPM
+        from samplers.schedule import require_schedule
 
+        schedule = require_schedule(model.schedule)
         if self.eta is None:
-            return DDPM(model.schedule, num_inference_steps, prediction_type=model.prediction_type)
-        return DDIM(model.schedule, num_inference_steps, eta=self.eta, prediction_type=model.prediction_type)
+            return DDPM(schedule, num_inference_steps, prediction_type=model.prediction_type)
+        return DDIM(schedule, num_inference_steps, eta=self.eta, prediction_type=model.prediction_type)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from simulator.calibration.observers import Ranges
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, cover
-from simulator.instrument.forward import forward
+from simulator.instrument.forward import Call, forward
 from simulator.instrument.scheme import PROBABILITY, Scheme
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts, survey
+from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
 
 Watcher = Callable[[SiteKey, Tensor, int], None]
@@ -36,13 +37,22 @@ class QuantizedModel:
         scheme: formats of weights and activations.
         ranges: calibrated minimum and maximum of every run-time operand.
         allow_float: patterns of sites and modules that stay in float (``Allowance``), such as recurrent cells.
+        conditioning: what samples are conditioned on, and guidance; in a call by itself, row i is sample i.
 
     Raises:
         BadInput: ranges of a site or operand are missing, or were calibrated on other weights.
         UncoveredContraction: a contraction that no site covers.
     """
 
-    def __init__(self, model: Model, scheme: Scheme, ranges: Ranges, *, allow_float: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scheme: Scheme,
+        ranges: Ranges,
+        *,
+        allow_float: tuple[str, ...] = (),
+        conditioning: Conditioning | None = None,
+    ) -> None:
         calibrated_on = ranges.source.get("weights_digest", model.weights_digest)
         if calibrated_on != model.weights_digest:
             raise BadInput(
@@ -52,15 +62,19 @@ class QuantizedModel:
             )
         self.model, self.scheme, self.ranges = model, scheme, ranges
         self.allow_float = tuple(allow_float)
-        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float)
+        self.conditioning = conditioning
+        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float, conditioning=conditioning)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._formats = {facts.key: self._activation_formats(facts) for facts in self.sites}
         self._weights: dict[SiteKey, tuple[Tensor, PreparedWeight]] = {}
 
-    def __call__(self, x: Tensor, timestep: Tensor, watch: Watcher | None = None, *, audit: bool = True) -> Tensor:
+    def __call__(
+        self, x: Tensor, timestep: Tensor, watch: Watcher | None = None, *, audit: bool = True, call: Call | None = None
+    ) -> Tensor:
         """The network's output for float32 ``x``; ``watch`` sees each site's output.
 
-        Without ``audit`` only the sequence of sites is checked against the survey's (see ``forward``).
+        Without ``audit`` only the sequence of sites is checked against the survey's (see ``forward``). ``call`` gives a
+        batch of other samples than the first n their conditions (``Conditioning.of``).
 
         Raises:
             BadInput: the sites differ from those of the survey.
@@ -76,8 +90,9 @@ class QuantizedModel:
             return output
 
         output = forward(
-            self.model.module, handle, x, timestep, call=self.model.call, audit=audit, allow_float=self.allow_float
-        )
+            self.model.module, handle, x, timestep, call=call or call_for(self.model, self.conditioning, range(len(x))),
+            audit=audit, allow_float=self.allow_float,
+        )  # fmt: skip
         if tuple(visited) != tuple(self._facts):
             raise BadInput(
                 "a model must run the same sites in every forward pass",
@@ -102,7 +117,7 @@ class QuantizedModel:
 
         return cover(
             self.model.module, x, timestep, handler=lambda site, contraction: self._emulate(site, contraction)[0],
-            call=self.model.call, allow_float=self.allow_float, describe=bits,
+            call=call_for(self.model, self.conditioning, range(len(x))), allow_float=self.allow_float, describe=bits,
         )  # fmt: skip
 
     def formats(self, site: SiteKey) -> Mapping[str, ScaledFormat]:

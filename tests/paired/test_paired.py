@@ -67,17 +67,17 @@ class Float:
     def __init__(self, quantized: QuantizedModel, change=lambda output: output, prediction_type="epsilon") -> None:
         self.model = dataclasses.replace(quantized.model, prediction_type=prediction_type)
         self.scheme, self.ranges, self.sites = quantized.scheme, quantized.ranges, quantized.sites
-        self.allow_float = quantized.allow_float
+        self.allow_float, self.conditioning = quantized.allow_float, quantized.conditioning
         self._change = change
 
-    def __call__(self, x, timestep, watch=None, *, audit=True):
+    def __call__(self, x, timestep, watch=None, *, audit=True, call=None):
         def handle(site, contraction):
             output = contraction.float()
             if watch is not None:
                 watch(site, output, 0)
             return output
 
-        return self._change(forward(self.model.module, handle, x, timestep, audit=audit))
+        return self._change(forward(self.model.module, handle, x, timestep, audit=audit, call=call))
 
 
 class Halving(NoCorrection):
