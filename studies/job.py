@@ -78,7 +78,7 @@ class Job:
     """One invocation of ``qnoise run``.
 
     Args:
-        model: name, ``digits-unet`` or ``digits-unet@1``.
+        model: name, ``digits-unet`` or ``digits-unet@1``; a path with a slash; or ``module:factory``.
         parts: what to run.
         num_inference_steps: steps of every sampler.
         samples: evaluated samples.
@@ -117,7 +117,20 @@ class Job:
         """All that determines the results, as plain JSON values."""
         from simulator.provenance import model_config
 
-        return {**dataclasses.asdict(self), **model_config(model), "threads": self.threads}
+        return {**dataclasses.asdict(self), **model_config(model), **self._unshipped(model), "threads": self.threads}
+
+    def _unshipped(self, model: Model) -> dict[str, Any]:
+        """What a shipped model's version fixes, and another's name and weights do not."""
+        from samplers.schedule import require_schedule
+        from simulator.models.loading import is_factory, is_folder
+
+        if not is_folder(self.model) and not is_factory(self.model):
+            return {}
+        return {
+            "schedule": require_schedule(model.schedule).config(),
+            "prediction_type": model.prediction_type,
+            "sample_shape": list(model.sample_shape),
+        }
 
     def key(self, model: Model) -> str:
         """SHA-256 of the canonical configuration."""

@@ -11,8 +11,9 @@ import json
 import pytest
 import torch
 
-diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("diffusers")
 
+import diffusers
 from aten_macs import aten_macs
 from families import FAMILIES, make, ramp
 
