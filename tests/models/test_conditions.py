@@ -1,4 +1,4 @@
-"""Claim: conditions belong to sample indices, guidance is one pass of 2n rows, and what is wrong is one readable error."""
+"""Claim: conditions belong to sample indices, guidance is one pass of 2n rows, and bad ones are one readable error."""
 
 from __future__ import annotations
 
@@ -204,3 +204,23 @@ def test_survey__under_guidance_finds_the_same_sites_and_edges_at_twice_the_cost
             one.edge, one.batched, one.sample_axis, one.roles,
         )  # fmt: skip
         assert (both.macs, both.operands) == (2 * one.macs, 2 * one.operands)
+
+
+class TimeFirst(torch.nn.Module):
+    """Runs the layer of the timestep before the one that reads the sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time, self.first, self.last = torch.nn.Linear(1, 4), torch.nn.Linear(3, 4), torch.nn.Linear(4, 3)
+
+    def forward(self, x, timestep, label):
+        time = self.time(timestep[:, None].float())
+        return self.last(self.first(x) + time + label[:, None])
+
+
+def test_survey__under_guidance_takes_the_layer_that_reads_the_sample_for_the_first():
+    model = Model(
+        "own", 1, TimeFirst().eval(), None, (3,), "epsilon", "0" * 64, 10, None, (Condition("label", null=10),)
+    )
+    facts = survey(model, conditioning=labels(3, weight=3.0))
+    assert [f.key.module for f in facts if f.edge] == ["first", "last"]

@@ -1,4 +1,4 @@
-"""Claim: a run with labels and guidance records what direct evaluation gives, both rows of a sample as that sample's."""
+"""Claim: a run with labels and guidance records what direct evaluation gives, both rows of a sample as that one's."""
 
 from __future__ import annotations
 
@@ -176,7 +176,6 @@ def test_run__does_not_depend_on_how_batches_are_cut(quantized, sampler):
 
 def test_calibration__observes_both_passes_of_the_conditioned_trajectory(model, sampler, guided, quantized):
     observer = MinMaxObserver()
-    network = float_network(model)
 
     def observed(x, timestep, labels):
         return forward(model.module, observer, x, timestep, call=lambda m, x, t: m(x, t, labels))
@@ -185,7 +184,6 @@ def test_calibration__observes_both_passes_of_the_conditioned_trajectory(model, 
         by_hand(observed, LABELS["label"][:4], 3.0), sampler, NoiseStream(0, "calibrate"), range(4), model.sample_shape
     )
     assert dict(quantized.ranges.bounds) == dict(observer.ranges({}).bounds)
-    assert network is not None
     assert quantized.ranges.source["guidance"] == 3.0
 
 
