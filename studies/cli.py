@@ -29,8 +29,7 @@ def _root() -> None:
 @app.command()
 def run(
     model: Annotated[
-        str,
-        typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory."),
+        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
     ] = "digits-unet",
     scheme: Annotated[
         list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
