@@ -43,6 +43,10 @@ def run(
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
     calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and PTQD are fitted on.")] = 256,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
     out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -52,7 +56,8 @@ def run(
 
     run_main_job(
         model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
-        calibration_samples=calibration_samples, threads=threads, out=out, as_json=json,
+        calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
+        out=out, as_json=json,
     )  # fmt: skip
 
 

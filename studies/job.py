@@ -10,6 +10,7 @@ from samplers.errors import BadInput
 
 if TYPE_CHECKING:
     from samplers.sampler import Sampler
+    from simulator.models.conditioning import Conditioning
     from simulator.models.registry import Model
 
 SAMPLERS = ("ddim", "ddpm")
@@ -86,6 +87,8 @@ class Job:
         calibration_samples: samples that ranges and corrections are fitted on.
         batch_size: samples per forward pass.
         threads: threads of float operations and kernels.
+        conditioning: safetensors file of the samples' conditions, None for none.
+        guidance: weight of classifier-free guidance; 1 without conditions.
     """
 
     model: str
@@ -96,6 +99,8 @@ class Job:
     calibration_samples: int = 256
     batch_size: int = 256
     threads: int = 1
+    conditioning: str | None = None
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "samples", "calibration_samples", "batch_size", "threads"):
@@ -110,14 +115,27 @@ class Job:
                 )
         if self.threads > MOST_THREADS:
             raise BadInput(f"threads must be at most {MOST_THREADS}", got=self.threads, fix="use the number of cores")
+        if self.conditioning is None and self.guidance != 1:
+            raise BadInput(
+                "guidance needs conditions", got=f"--guidance {self.guidance:g} alone", fix="add --conditioning"
+            )
         if not 0 <= self.seed < 2**63:
             raise BadInput("seed must be at least 0 and below 2**63", got=self.seed, fix="use such an integer")
 
     def config(self, model: Model) -> dict[str, Any]:
-        """All that determines the results, as plain JSON values."""
+        """All that determines the results, as plain JSON values; of conditions their digests, not their file."""
+        from simulator.models.conditioning import conditioning_config
         from simulator.provenance import model_config
 
-        return {**dataclasses.asdict(self), **model_config(model), **self._unshipped(model), "threads": self.threads}
+        own = {name: v for name, v in dataclasses.asdict(self).items() if name not in ("conditioning", "guidance")}
+        conditions = conditioning_config(self.conditions())
+        return {**own, **model_config(model), **self._unshipped(model), **conditions, "threads": self.threads}
+
+    def conditions(self) -> Conditioning | None:
+        """What samples are conditioned on, read from the file."""
+        from simulator.models.conditioning import Conditioning
+
+        return None if self.conditioning is None else Conditioning.from_file(self.conditioning, weight=self.guidance)
 
     def _unshipped(self, model: Model) -> dict[str, Any]:
         """What a shipped model's version fixes, and another's name and weights do not."""

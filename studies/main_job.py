@@ -28,6 +28,8 @@ def job_from_options(
     seed: int,
     calibration_samples: int,
     threads: int | None,
+    conditioning: Path | None = None,
+    guidance: float = 1.0,
 ) -> Job:
     """The job that the command line asks for.
 
@@ -41,7 +43,15 @@ def job_from_options(
         parts = default_parts()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Job(
-        model, parts, steps, samples, seed, calibration_samples, threads=available if threads is None else threads
+        model,
+        parts,
+        steps,
+        samples,
+        seed,
+        calibration_samples,
+        threads=available if threads is None else threads,
+        conditioning=None if conditioning is None else str(conditioning),
+        guidance=guidance,
     )
 
 

@@ -101,3 +101,60 @@ def test_run__bad_model_is_one_line_and_exit_code_2(folder, monkeypatch, capsys,
     assert says in error
     assert len(error.strip().splitlines()) == 1
     assert not (folder / "results").exists()
+
+
+@pytest.fixture
+def dit(folder):
+    """A pipeline's folder with a class-conditional latent transformer, and a file of labels."""
+    diffusers = pytest.importorskip("diffusers")
+    import torch
+    from families import make
+    from safetensors.torch import save_file
+
+    make("DiT").save_pretrained(folder / "dit" / "transformer")
+    diffusers.DDIMScheduler().save_pretrained(folder / "dit" / "scheduler")
+    index = {"transformer": ["diffusers", "DiTTransformer2DModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
+    (folder / "dit" / "model_index.json").write_text(json.dumps(index))
+    save_file({"class_labels": torch.arange(10)}, folder / "labels.safetensors")
+    save_file({"label": torch.arange(10)}, folder / "other.safetensors")
+    return folder / "dit"
+
+
+def test_run__takes_conditions_and_guidance(dit, monkeypatch, capsys) -> None:
+    from studies.results import load_runs
+
+    arguments = [*SMALL, "--model", "./dit", "--json", "--out", "results"]
+    keys = []
+    for more in (
+        [],
+        ["--conditioning", "labels.safetensors"],
+        ["--conditioning", "labels.safetensors", "--guidance", "3"],
+    ):
+        assert qnoise(monkeypatch, *arguments, *more) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert not found["reused"]
+        run = load_runs(Path(found["folder"]))[0]
+        keys.append(run.attrs["key"])
+        config = json.loads(run.attrs["config"])
+        assert config.get("guidance") == config["ranges"].get("guidance") == {0: None, 2: 1.0, 4: 3.0}[len(more)]
+    assert len(set(keys)) == 3
+    (dit.parent / "labels.safetensors").rename(dit.parent / "moved.safetensors")
+    assert qnoise(monkeypatch, *arguments, "--conditioning", "moved.safetensors", "--guidance", "3") == 0
+    assert json.loads(capsys.readouterr().out)["reused"]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--conditioning", "missing.safetensors"], "readable safetensors"),
+        (["--conditioning", "other.safetensors"], "takes: class_labels, got 'label'"),
+        (["--guidance", "3"], "guidance needs conditions"),
+        (["--conditioning", "labels.safetensors", "--guidance", "nan"], "guidance weight"),
+    ],
+)
+def test_run__bad_conditions_are_one_line_and_exit_code_2(dit, monkeypatch, capsys, more, says) -> None:
+    assert qnoise(monkeypatch, *SMALL, "--model", "./dit", "--out", "results", *more) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (dit.parent / "results").exists()
