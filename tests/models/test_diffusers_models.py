@@ -221,6 +221,93 @@ def test_weights_digest__is_that_of_the_file(tmp_path):
     assert load(tmp_path).weights_digest == hashlib.sha256(content).hexdigest()
 
 
+# Forms of the same classes
+
+
+def small_unet(kind: str, **options) -> torch.nn.Module:
+    """Without gradients, as loaded: torch's linear layers have other last bits for weights that take one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return getattr(diffusers, kind)(
+            sample_size=8, layers_per_block=1, block_out_channels=(8,), norm_num_groups=4, attention_head_dim=4,
+            **options,
+        ).eval().requires_grad_(False)  # fmt: skip
+
+
+def test_load__knows_the_labels_of_a_class_conditional_unet(tmp_path):
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    module = small_unet("UNet2DModel", num_class_embeds=4, **blocks)
+    module.save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert model.classes == 4
+    x, labels = sample(model.sample_shape), torch.tensor([3, 1])
+    with torch.no_grad():
+        want = module(x, T, labels).sample
+    assert torch.equal(Conditioning({"class_labels": labels}).of(model, range(2))(model.module, x, T), want)
+    with pytest.raises(BadInput, match="must be given class_labels"):
+        simulator.survey(model)
+    with pytest.raises(BadInput, match="0 to 3, got"):
+        Conditioning({"class_labels": torch.tensor([4])}).of(model, range(2))
+    with pytest.raises(BadInput, match="no null for class_labels"):
+        Conditioning({"class_labels": labels}, weight=2.0).of(model, range(2))
+
+
+def test_load__gives_a_text_unet_its_pooled_text_and_sizes(tmp_path):
+    module = small_unet(
+        "UNet2DConditionModel", cross_attention_dim=12, addition_embed_type="text_time", addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=5 + 6 * 4, down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",), mid_block_type=None,
+    )  # fmt: skip
+    module.save_pretrained(tmp_path)
+    model = load(tmp_path)
+    text, pooled, sizes = ramp(2, 5, 12), ramp(2, 5), torch.tensor([[8.0, 8, 0, 0, 8, 8]])
+    null = {"encoder_hidden_states": 0 * text[0], "text_embeds": 0 * pooled[0], "time_ids": sizes}
+    given = {"encoder_hidden_states": text, "text_embeds": pooled, "time_ids": sizes}
+    x = sample(model.sample_shape)
+
+    def direct(text, pooled):
+        added = {"text_embeds": pooled, "time_ids": sizes.expand(len(text), -1)}
+        rows = len(text) // 2
+        with torch.no_grad():
+            return module(torch.cat([x] * rows), torch.cat([T] * rows), text, added_cond_kwargs=added).sample
+
+    got = Conditioning(given).of(model, range(2))(model.module, x, T)
+    assert torch.equal(got, direct(text, pooled))
+    without, with_text = direct(torch.cat([0 * text, text]), torch.cat([0 * pooled, pooled])).chunk(2)
+    got = Conditioning(given, null, 5.0).of(model, range(2))(model.module, x, T)
+    assert torch.equal(got, without + 5.0 * (with_text - without))
+    with pytest.raises(BadInput, match="must be given text_embeds"):
+        Conditioning({"encoder_hidden_states": text}).of(model, range(2))(model.module, x, T)
+
+
+def test_load__gives_pixart_its_sizes(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module = diffusers.PixArtTransformer2DModel(
+            num_attention_heads=2, attention_head_dim=6, in_channels=4, out_channels=8, num_layers=1, sample_size=8,
+            norm_num_groups=2, cross_attention_dim=12, caption_channels=7, use_additional_conditions=True,
+        ).eval()  # fmt: skip
+    module.save_pretrained(tmp_path)
+    model = load(tmp_path)
+    sizes = {"resolution": torch.tensor([[64.0, 64.0]]), "aspect_ratio": torch.tensor([[1.0]])}
+    text, x = ramp(2, 5, 7), sample(model.sample_shape)
+    with torch.no_grad():
+        each = {name: rows.expand(2, -1) for name, rows in sizes.items()}
+        want = module(x, text, timestep=T, added_cond_kwargs=each).sample[:, :4]
+    got = Conditioning({"encoder_hidden_states": text, **sizes}).of(model, range(2))(model.module, x, T)
+    assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("change", [{"addition_embed_type": "image"}, {"encoder_hid_dim_type": "ip_image_proj"}])
+def test_load__refuses_conditions_on_images(tmp_path, change):
+    from simulator.models.diffusers_networks import FAMILIES as KNOWN
+
+    config = dict(make("UNet2DConditionModel").config)
+    KNOWN["UNet2DConditionModel"].check(config, tmp_path)
+    with pytest.raises(BadInput, match=next(iter(change))):
+        KNOWN["UNet2DConditionModel"].check({**config, **change}, tmp_path)
+
+
 # Pipelines and schedulers
 
 
