@@ -17,13 +17,14 @@ import safetensors.torch
 import torch
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from samplers.errors import BadInput
-from samplers.guidance import combine, guided
+from samplers.guidance import guided
 from samplers.loop import Denoiser
 from samplers.validation import require_real
 from simulator.instrument.forward import Call, plain_call
+from simulator.models.conditioned_call import ConditionedCall
 from simulator.models.digest import tensors_digest
 from simulator.models.dit import NULL_LABEL
 from simulator.models.registry import Condition, Model
@@ -154,47 +155,6 @@ class Conditioning:
             rows = tensor if null is None else null
             return rows[members % len(rows)]
         return null.expand(len(members), *null.shape)
-
-
-@dataclass(frozen=True)
-class ConditionedCall:
-    """Calls a network for the samples of one batch with their conditions; a ``Call`` of (module, x, timestep).
-
-    Attributes:
-        base: calls the network with conditions by keyword.
-        conditions: a row for each row of the forward pass.
-        samples: number of samples.
-        passes: rows per sample.
-        weight: of guidance.
-    """
-
-    base: Call
-    conditions: Mapping[str, Tensor]
-    samples: int
-    passes: int
-    weight: float
-
-    def rows(self, per_sample: Tensor) -> Tensor:
-        """The rows of the forward pass: (n, ...) -> (passes n, ...)."""
-        if len(per_sample) != self.samples:
-            raise BadInput(
-                "a conditioned network takes the samples whose conditions it holds",
-                got=f"{len(per_sample)} samples for {self.samples} conditions",
-                fix="make one call for each batch",
-            )
-        return per_sample if self.passes == 1 else torch.cat([per_sample] * self.passes)
-
-    def network(self, module: nn.Module, x: Tensor, timestep: Tensor) -> Tensor:
-        """One forward pass over the rows that ``rows`` gives."""
-        return self.base(module, x, timestep, **self.conditions)
-
-    def __call__(self, module: nn.Module, x: Tensor, timestep: Tensor) -> Tensor:
-        """The prediction for x, after guidance."""
-        output = self.network(module, self.rows(x), self.rows(timestep))
-        if self.passes == 1:
-            return output
-        unconditional, conditional = output.chunk(2)
-        return combine(unconditional, conditional, self.weight)
 
 
 def call_for(model: Model, conditioning: Conditioning | None, samples: ArrayLike | range) -> Call | None:

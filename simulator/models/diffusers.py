@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from samplers.errors import BadInput
 from samplers.parameterization import PREDICTION_TYPES
 from samplers.schedule import NoiseSchedule
+from simulator.models.diffusers_family import Family
 from simulator.models.diffusers_files import Checkpoint, read
-from simulator.models.diffusers_networks import FAMILIES, Family, family_of
+from simulator.models.diffusers_networks import FAMILIES, family_of
 from simulator.models.digest import files_digest
 from simulator.models.registry import Model
 
