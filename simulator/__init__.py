@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from simulator.instrument.quantized import QuantizedModel
     from simulator.instrument.scheme import Scheme
     from simulator.instrument.survey import survey
-    from simulator.models.registry import Model, load
+    from simulator.models.conditioning import Conditioning
+    from simulator.models.loading import load
+    from simulator.models.registry import Condition, Model
     from simulator.paired import Arm, run, run_arms
     from simulator.threads import set_threads
 
 _HOME = {
     "Arm": "simulator.paired",
+    "Condition": "simulator.models.registry",
+    "Conditioning": "simulator.models.conditioning",
     "Correction": "simulator.correction",
     "KullbackLeibler": "simulator.calibration.divergence",
     "LpSearch": "simulator.calibration.search",
@@ -45,7 +49,7 @@ _HOME = {
     "calibrate_on": "simulator.calibration.batches",
     "calibrate_ranges": "simulator.calibration.trajectory",
     "fit_range": "simulator.calibration.fit",
-    "load": "simulator.models.registry",
+    "load": "simulator.models.loading",
     "run": "simulator.paired",
     "run_arms": "simulator.paired",
     "set_threads": "simulator.threads",
@@ -53,10 +57,10 @@ _HOME = {
 }
 
 __all__ = [
-    "Arm", "Correction", "KullbackLeibler", "LpSearch", "MinMax", "Model", "MovingAverage", "NoCorrection",
-    "PerChannel", "PerChannelGroup", "Percentile", "PercentileSearch", "QuantizedModel", "Ranges", "Scheme",
-    "StepSet", "StepSets", "calibrate_on", "calibrate_ranges", "fit_range", "load", "run", "run_arms", "set_threads",
-    "survey",
+    "Arm", "Condition", "Conditioning", "Correction", "KullbackLeibler", "LpSearch", "MinMax", "Model", "MovingAverage",
+    "NoCorrection", "PerChannel", "PerChannelGroup", "Percentile", "PercentileSearch", "QuantizedModel", "Ranges",
+    "Scheme", "StepSet", "StepSets", "calibrate_on", "calibrate_ranges", "fit_range", "load", "run", "run_arms",
+    "set_threads", "survey",
 ]  # fmt: skip
 
 

@@ -21,16 +21,18 @@ from samplers.errors import BadInput
 from samplers.noise import NoiseStream
 from samplers.parameterization import predict
 from samplers.sampler import Sampler
+from samplers.schedule import require_schedule
 from samplers.state import FLOAT64, State
 from simulator.correction import Correction, NoCorrection
 from simulator.instrument.contractions import Contraction
-from simulator.instrument.forward import forward
+from simulator.instrument.forward import Call, forward
 from simulator.instrument.interception import Handler
 from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
+from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
-from simulator.provenance import run_config
+from simulator.provenance import canonical, run_config
 from simulator.record import ChannelRecord, SiteRecord
 from simulator.run_dataset import run_dataset
 
@@ -68,6 +70,7 @@ def run_arms(
     kinds: tuple[str, ...] = (INJECTED, ACCUMULATED),
     sites: bool = True,
     state: State = FLOAT64,
+    conditioning: Conditioning | None = None,
     progress: Progress | None = None,
 ) -> tuple[xr.Dataset, ...]:
     """Sample with full precision and with every arm on shared noise, and record the noise between them.
@@ -82,16 +85,18 @@ def run_arms(
         kinds: noise to record; without "accumulated" no arm walks its own trajectory.
         sites: whether to record every site's output, or only epsilon and x.
         state: arithmetic of x_t and of the update.
+        conditioning: what samples are conditioned on, and guidance; the quantized networks' own if None.
         progress: called after each step.
 
     Returns:
         One dataset per arm; ``simulator.variables`` defines each variable.
 
     Raises:
-        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a sampler of another prediction_type,
-            a correction fitted for another use.
+        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a model without a noise schedule, a
+            sampler of another prediction_type, a correction fitted for another use, conditions that do not fit.
     """
     model = _check(arms, sampler, samples, batch_size, kinds)
+    conditioning = _shared_conditioning(arms, conditioning)
     settings = {
         "sampler": sampler.config(),
         "state": type(state).__name__,
@@ -102,10 +107,11 @@ def run_arms(
         "kinds": list(kinds),
         "sites": sites,
     }
-    configs = [run_config(arm.quantized, arm.correction, **settings) for arm in arms]
+    configs = [run_config(arm.quantized, arm.correction, conditioning, **settings) for arm in arms]
     for arm, config in zip(arms, configs, strict=True):
         arm.correction.check(config)
-    networks = {id(arm.quantized): _Network(arm.quantized, sampler, samples, kinds, sites) for arm in arms}
+    passes = 1 if conditioning is None else conditioning.passes
+    networks = {id(arm.quantized): _Network(arm.quantized, sampler, samples, kinds, sites, passes) for arm in arms}
     runs = [_ArmRun(arm, networks[id(arm.quantized)], sampler, samples, kinds) for arm in arms]
     noise = NoiseStream(seed, purpose)
     batches = range(0, samples, batch_size)
@@ -113,7 +119,8 @@ def run_arms(
     with watching(model.module):
         for done, first in enumerate(batches):
             members = np.arange(first, min(first + batch_size, samples))
-            for point in _full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members):
+            call = call_for(model, conditioning, members)
+            for point in _full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members, call):
                 if INJECTED in kinds:
                     for network in networks.values():
                         network.inject(point)
@@ -140,6 +147,7 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
     if len(found := {arm.quantized.allow_float for arm in arms}) != 1:
         raise BadInput("arms of one run must allow the same modules in float", got=found, fix="make one run for each")
     model = next(iter(models.values()))
+    require_schedule(model.schedule)
     if sampler.prediction_type != model.prediction_type:
         raise BadInput(
             f"the sampler's prediction_type must be the model's, {model.prediction_type!r}",
@@ -147,6 +155,24 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
             fix="build the sampler with the model's",
         )
     return model
+
+
+def _shared_conditioning(arms: Sequence[Arm], given: Conditioning | None) -> Conditioning | None:
+    """The run's conditions: those given, else those that all quantized networks share."""
+    own = [arm.quantized.conditioning for arm in arms]
+    if len({None if one is None else canonical(one.config()) for one in own}) != 1 and given is None:
+        raise BadInput(
+            "arms of one run must have the same conditions", got="different ones", fix="name the run's conditioning"
+        )
+    chosen = own[0] if given is None else given
+    passes = {1 if one is None else one.passes for one in (*own, chosen)}
+    if len(passes) != 1:
+        raise BadInput(
+            "a run under guidance needs networks quantized under guidance, and a run without it, without",
+            got="one of each",
+            fix="give QuantizedModel the run's conditioning",
+        )
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -173,6 +199,7 @@ class _Point:
     step: int
     members: np.ndarray
     timestep: Tensor
+    call: Call | None
     arithmetic: _Arithmetic
     outputs: dict[SiteKey, Tensor]
     x: Tensor
@@ -188,18 +215,19 @@ def _full_precision(
     state: State,
     noise: NoiseStream,
     members: np.ndarray,
+    call: Call | None,
 ) -> Iterator[_Point]:
     """Walk the full-precision trajectory of one batch, step by step."""
     x = state.cast(noise.initial(members, model.sample_shape))
     for step, update in enumerate(sampler.updates):
         outputs: dict[SiteKey, Tensor] = {}
         timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-        output = forward(model.module, _keep(outputs), x.float(), timestep, call=model.call, allow_float=allow_float)
+        output = forward(model.module, _keep(outputs), x.float(), timestep, call=call, allow_float=allow_float)
         arithmetic = _Arithmetic(state, sampler.prediction_type, update)
         x0, epsilon = arithmetic.predict(output, x)
         z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
         x_next = advance(state, update, x, x0, epsilon, z)
-        yield _Point(step, members, timestep, arithmetic, outputs, x, epsilon, x_next, z)
+        yield _Point(step, members, timestep, call, arithmetic, outputs, x, epsilon, x_next, z)
         x = x_next
 
 
@@ -217,10 +245,18 @@ class _Network:
     """One quantized network under way; its injected pass serves all arms that use it."""
 
     def __init__(
-        self, quantized: QuantizedModel, sampler: Sampler, samples: int, kinds: tuple[str, ...], sites: bool
+        self,
+        quantized: QuantizedModel,
+        sampler: Sampler,
+        samples: int,
+        kinds: tuple[str, ...],
+        sites: bool,
+        passes: int,
     ) -> None:
-        self._quantized = quantized
-        self._new_record = lambda: SiteRecord(len(sampler.updates), samples, quantized.sites) if sites else None
+        def new_record() -> SiteRecord | None:
+            return SiteRecord(len(sampler.updates), samples, quantized.sites, passes=passes) if sites else None
+
+        self._quantized, self._new_record = quantized, new_record
         self.sites = self._new_record() if INJECTED in kinds else None
         self.epsilon: Tensor
 
@@ -238,7 +274,7 @@ class _Network:
 
         # full precision was audited on this very timestep; the quantized pass is held to the same sites
         watcher = None if record is None else watch
-        return self._quantized(x.float(), point.timestep, watcher, step=point.step, audit=False)
+        return self._quantized(x.float(), point.timestep, watcher, step=point.step, audit=False, call=point.call)
 
     def new_record(self) -> SiteRecord | None:
         """An empty record of this network's sites, if they are recorded."""

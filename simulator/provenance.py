@@ -14,6 +14,7 @@ from torch import nn
 
 from simulator.correction import Correction
 from simulator.instrument.rungs import Rung
+from simulator.models.conditioning import Conditioning, conditioning_config
 from simulator.models.registry import Model
 from simulator.threads import get_threads
 
@@ -27,7 +28,9 @@ TARGET = "int32-float32"
 """The machine emulated: exact int32 accumulation, float32 rescaling (``simulator.arithmetic.contract``)."""
 
 
-def run_config(quantized: QuantizedModel, correction: Correction, **settings: Any) -> dict[str, Any]:
+def run_config(
+    quantized: QuantizedModel, correction: Correction, conditioning: Conditioning | None = None, **settings: Any
+) -> dict[str, Any]:
     """All that determines the bytes of a run's file, as plain JSON values."""
     # each named only where it says something: keys of plain runs stay as they were
     allowed = {"allow_float": list(quantized.allow_float)} if quantized.allow_float else {}
@@ -37,6 +40,7 @@ def run_config(quantized: QuantizedModel, correction: Correction, **settings: An
         **model_config(quantized.model),
         **allowed,
         **rung,
+        **conditioning_config(conditioning),
         **({} if scheme.is_short else {"scheme_config": scheme.config()}),
         "scheme": str(scheme),
         "ranges": dict(quantized.ranges.source),

@@ -55,6 +55,8 @@ def run_dataset(
         "eta": float(config["sampler"].get("eta", np.nan)),
         "seed": config["seed"],
     }
+    if "guidance" in config:
+        coords["guidance"] = config["guidance"]
     attrs = {"config": canonical(config), "key": run_key(config), **environment()}
     data = {name: (BY_NAME[name].dims, array, BY_NAME[name].attrs) for name, array in arrays.items()}
     return xr.Dataset(data, coords=coords, attrs=attrs)

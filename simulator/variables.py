@@ -30,7 +30,8 @@ class Variable:
 
 _INJECTED = "both networks see the full-precision trajectory's x_t"
 _ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
-_AFTER = "the quantized prediction is taken after correction"
+_AFTER = "the prediction is taken after guidance, the quantized one also after correction"
+_PASSES = "under guidance a sample's elements are those of its unconditional and of its conditional pass"
 
 VARIABLES = (
     Variable("timestep", ("step",), "1", "training timestep", "training index t that the network is called with"),
@@ -92,14 +93,16 @@ VARIABLES = (
         ("step", "site", "block", "moment"),
         "1",
         "injected noise of a site's output",
-        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_INJECTED}",
+        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_INJECTED}; "
+        f"{_PASSES}",
     ),
     Variable(
         "site_accumulated",
         ("step", "site", "block", "moment"),
         "1",
         "accumulated noise of a site's output",
-        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_ACCUMULATED}",
+        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_ACCUMULATED}; "
+        f"{_PASSES}",
     ),
     Variable("site_count", ("site", "block"), "1", "elements", "elements behind each site moment"),
     Variable(
@@ -147,7 +150,9 @@ VARIABLES = (
         "absent where nothing is requantized",
     ),
     Variable("site_operands", ("site",), "1", "operand elements", "run-time operand elements per sample and step"),
-    Variable("site_macs", ("site",), "1", "multiply-accumulates", "per sample and forward pass"),
+    Variable(
+        "site_macs", ("site",), "1", "multiply-accumulates", "per sample and forward pass; both passes under guidance"
+    ),
     Variable("site_weight_bits", ("site",), "bit", "weight bits", "0 where both operands are activations"),
     Variable("site_activation_bits", ("site",), "bit", "activation bits", "bits of the widest run-time operand"),
     Variable(

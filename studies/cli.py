@@ -28,7 +28,9 @@ def _root() -> None:
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Option(help="A shipped model, with @version to pin one.")] = "digits-unet",
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
+    ] = "digits-unet",
     scheme: Annotated[
         list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
     ] = None,
@@ -41,6 +43,10 @@ def run(
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
     calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and PTQD are fitted on.")] = 256,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
     out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -50,7 +56,8 @@ def run(
 
     run_main_job(
         model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
-        calibration_samples=calibration_samples, threads=threads, out=out, as_json=json,
+        calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
+        out=out, as_json=json,
     )  # fmt: skip
 
 

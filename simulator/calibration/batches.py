@@ -89,17 +89,19 @@ def _checked(model: Model, batch: object, index: int) -> tuple[Tensor, Tensor]:
             f"x must have shape (n, {', '.join(map(str, model.sample_shape))}) with n of at least 1",
             got=f"{tuple(x.shape)} as batch {index}", fix="reshape it",
         )  # fmt: skip
-    last = model.schedule.num_train_timesteps - 1
     if timestep.dtype != torch.int64 or timestep.device.type != "cpu" or tuple(timestep.shape) != (len(x),):
         raise BadInput(
             f"timestep must be int64 of shape ({len(x)},) on the CPU",
             got=f"{timestep.dtype} of shape {tuple(timestep.shape)} as batch {index}", fix="give one index per sample",
         )  # fmt: skip
+    if not torch.isfinite(x).all():
+        raise BadInput("calibration data must be finite", got=f"NaN or infinity in batch {index}", fix="check the data")
+    if model.schedule is None:
+        return x, timestep  # what times a network without a schedule takes is its own matter
+    last = model.schedule.num_train_timesteps - 1
     if timestep.min() < 0 or timestep.max() > last:
         raise BadInput(
             f"timesteps must lie in 0..{last}", got=f"{int(timestep.min())} to {int(timestep.max())} as batch {index}",
             fix="pass training indices",
         )  # fmt: skip
-    if not torch.isfinite(x).all():
-        raise BadInput("calibration data must be finite", got=f"NaN or infinity in batch {index}", fix="check the data")
     return x, timestep

@@ -14,7 +14,7 @@ from simulator.calibration.ranges import Ranges
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, Done, cover
-from simulator.instrument.forward import forward
+from simulator.instrument.forward import Call, forward
 from simulator.instrument.intermediates import rounded, rounding
 from simulator.instrument.machines.machine import Emulated, Machine
 from simulator.instrument.plan import Plan
@@ -23,6 +23,7 @@ from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts, survey
 from simulator.instrument.treatment import Treatment
+from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
 
 Watcher = Callable[[SiteKey, Emulated], None]
@@ -40,6 +41,7 @@ class QuantizedModel:
         ranges: calibrated bounds of every run-time operand with a static range, and of every requantized output.
         allow_float: patterns of sites and modules that stay in float (``Allowance``), such as recurrent cells.
         rung: how much of the scheme is simulated; all of it by default.
+        conditioning: what samples are conditioned on, and guidance; in a call by itself, row i is sample i.
 
     Raises:
         BadInput: ranges of a site or operand are missing, or were calibrated on other weights; a pattern of the scheme
@@ -55,6 +57,7 @@ class QuantizedModel:
         *,
         allow_float: tuple[str, ...] = (),
         rung: Rung = Rung.COMPLETE,
+        conditioning: Conditioning | None = None,
     ) -> None:
         calibrated_on = ranges.source.get("weights_digest", model.weights_digest)
         if calibrated_on != model.weights_digest:
@@ -65,7 +68,8 @@ class QuantizedModel:
             )
         self.model, self.scheme, self.ranges, self.rung = model, scheme, ranges, rung
         self.allow_float = tuple(allow_float)
-        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float)
+        self.conditioning = conditioning
+        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float, conditioning=conditioning)
         self.plan = Plan(scheme, self.sites)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._machines: dict[tuple[SiteKey, str], dict[Treatment, Machine | None]] = {}
@@ -76,7 +80,14 @@ class QuantizedModel:
                 self.machine(facts.key)
 
     def __call__(
-        self, x: Tensor, timestep: Tensor, watch: Watcher | None = None, *, step: int | None = None, audit: bool = True
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        watch: Watcher | None = None,
+        *,
+        step: int | None = None,
+        audit: bool = True,
+        call: Call | None = None,
     ) -> Tensor:
         """The network's output for float32 ``x``.
 
@@ -87,6 +98,7 @@ class QuantizedModel:
             step: the sampler's loop index, for schemes and ranges that depend on it.
             audit: stop at contractions outside sites; without it only the sequence of sites is checked against the
                 survey's (see ``forward``).
+            call: gives a batch of other samples than the first n their conditions (``Conditioning.of``).
 
         Raises:
             BadInput: the sites differ from those of the survey, or no step is given where one is needed.
@@ -101,9 +113,10 @@ class QuantizedModel:
                 watch(site, found)
             return found.output
 
+        call = call or call_for(self.model, self.conditioning, range(len(x)))
         with rounding(self._float_format):
             output = forward(
-                self.model.module, handle, rounded(x, self._float_format), timestep, call=self.model.call, audit=audit,
+                self.model.module, handle, rounded(x, self._float_format), timestep, call=call, audit=audit,
                 allow_float=self.allow_float,
             )  # fmt: skip
         if tuple(visited) != tuple(self._facts):
@@ -127,7 +140,8 @@ class QuantizedModel:
 
         return cover(
             self.model.module, x, timestep, handler=lambda site, c: self.emulate(site, c, step).output,
-            call=self.model.call, allow_float=self.allow_float, describe=describe,
+            call=call_for(self.model, self.conditioning, range(len(x))), allow_float=self.allow_float,
+            describe=describe,
         )  # fmt: skip
 
     def emulate(self, site: SiteKey, contraction: Contraction, step: int | None = None) -> Emulated:

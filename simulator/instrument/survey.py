@@ -12,6 +12,7 @@ from samplers.errors import BadInput
 from simulator.instrument.contractions import Contraction, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.sites import SiteKey
+from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
 
 
@@ -23,7 +24,8 @@ class SiteFacts:
         key: its name.
         roles: operands quantized at run time.
         weight_shape: shape of the weight, None for a matmul of two activations.
-        macs: multiply-accumulates per sample; of the whole site if it runs once for all samples.
+        macs: multiply-accumulates per sample, both its passes under guidance; of the whole site if it runs once for all
+            samples.
         edge: whether it is the first weighted layer (it reads the sample itself) or the last.
         operands: elements of the run-time operands per sample; of all of them if the site runs once for all samples.
         batched: whether its output has a part for each sample, or is shared by all samples.
@@ -50,15 +52,19 @@ class _Visit:
     shape: tuple[int, ...]
 
 
-def survey(model: Model, *, allow_float: tuple[str, ...] = ()) -> tuple[SiteFacts, ...]:
+def survey(
+    model: Model, *, allow_float: tuple[str, ...] = (), conditioning: Conditioning | None = None
+) -> tuple[SiteFacts, ...]:
     """Sites of ``model`` in execution order, from audited forward passes of two and of three zero samples.
+
+    ``conditioning`` gives the samples' conditions, without which some networks cannot be called.
 
     Raises:
         UncoveredContraction: a contraction that no site covers.
         BadInput: operands that are not float32, no weighted layer, sites that depend on the batch, or an output that
             neither grows with the batch nor stays the same.
     """
-    two, three = _probe(model, 2, allow_float), _probe(model, 3, allow_float)
+    two, three = (_probe(model, samples, allow_float, conditioning) for samples in (2, 3))
     weighted = [visit for visit in two if not isinstance(visit.contraction, MatMul)]
     if not weighted or [visit.site for visit in two] != [visit.site for visit in three]:
         raise BadInput(
@@ -71,8 +77,11 @@ def survey(model: Model, *, allow_float: tuple[str, ...] = ()) -> tuple[SiteFact
     return tuple(_facts(*visits, edges) for visits in zip(two, three, strict=True))
 
 
-def _probe(model: Model, batch: int, allow_float: tuple[str, ...]) -> list[_Visit]:
-    x = torch.zeros(batch, *model.sample_shape)
+def _probe(model: Model, batch: int, allow_float: tuple[str, ...], conditioning: Conditioning | None) -> list[_Visit]:
+    x, timestep, call = torch.zeros(batch, *model.sample_shape), torch.zeros(batch, dtype=torch.long), model.call
+    if conditioning is not None:  # the rows of its one pass, so that the layer that reads them is seen to do so
+        conditioned = conditioning.of(model, range(batch))
+        x, timestep, call = conditioned.rows(x), conditioned.rows(timestep), conditioned.network
     visits: list[_Visit] = []
 
     def note(site: SiteKey, contraction: Contraction) -> Tensor:
@@ -81,8 +90,7 @@ def _probe(model: Model, batch: int, allow_float: tuple[str, ...]) -> list[_Visi
         visits.append(_Visit(site, contraction, reads_sample, tuple(output.shape)))
         return output
 
-    timestep = torch.zeros(batch, dtype=torch.long)
-    forward(model.module, note, x, timestep, call=model.call, allow_float=allow_float)
+    forward(model.module, note, x, timestep, call=call, allow_float=allow_float)
     return visits
 
 

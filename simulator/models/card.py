@@ -20,6 +20,7 @@ from torch import Tensor
 from samplers.ddim import DDIM
 from samplers.loop import Denoiser, sample
 from samplers.noise import NoiseStream
+from samplers.schedule import require_schedule
 from simulator.models import registry
 from simulator.models.card_text import card_text
 from simulator.models.checkpoint import write_bytes
@@ -53,7 +54,7 @@ def generate(
 
     Sample i of a model with classes is asked for class ``i % classes``, with guidance ``weight``.
     """
-    sampler = DDIM(model.schedule, num_inference_steps, eta=0.0)
+    sampler = DDIM(require_schedule(model.schedule), num_inference_steps, eta=0.0)
     noise = NoiseStream(seed, "card")
 
     def draw(members: range) -> Tensor:
@@ -149,10 +150,9 @@ def _loss_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
     parts = [("train", digits.train, labels[0]), ("held_out", digits.held_out, labels[1])]
     if model.classes is not None:
         parts.append(("held_out_without_label", digits.held_out, None))
+    abar = require_schedule(model.schedule).alphas_cumprod
     for part, images, given in parts:
-        losses = denoising_losses(
-            model.module, images, model.schedule.alphas_cumprod, bins=LOSS_BINS, seed=LOSS_SEED, labels=given
-        )
+        losses = denoising_losses(model.module, images, abar, bins=LOSS_BINS, seed=LOSS_SEED, labels=given)
         per_image = losses.mean(axis=0)
         figures[part] = {
             "by_bin": losses.mean(axis=1).tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from samplers.schedule import require_schedule
 from simulator.models.registry import Model
 
 _KINDS = ("frechet", "energy")
@@ -37,7 +38,7 @@ seconds on one core, trained well enough that the noise of a quantizer, not of t
 
 def card_text(model: Model, figures: dict[str, Any]) -> str:
     """Lay the figures out."""
-    schedule = model.schedule
+    schedule = require_schedule(model.schedule)
     intro = _INTRO.format(
         model=figures["model"],
         subject=_UNCONDITIONAL if model.classes is None else _CONDITIONAL,

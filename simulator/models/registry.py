@@ -22,31 +22,65 @@ from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
 from simulator.models.architectures import Network, architecture_of, build, config_from
 from simulator.models.checkpoint import write_bytes
+from simulator.models.dit import NULL_LABEL
 
 WEIGHTS = Path(__file__).parent / "weights"
 _FILE = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*)@(?P<version>[1-9][0-9]*)\.safetensors")
 
 
 @dataclass(frozen=True)
+class Condition:
+    """A tensor that a network takes beside x and timestep, with a row for each sample of the batch.
+
+    Args:
+        name: keyword of the network's call.
+        shape: of one sample's row, None where any length will do: () for a label, (None, 768) for tokens of a text.
+        null: the label of a sample without one, None if the network has no such label.
+    """
+
+    name: str
+    shape: tuple[int | None, ...] = ()
+    null: int | None = None
+
+
+@dataclass(frozen=True)
 class Model:
     """A noise predictor and what is needed to sample with it.
 
-    ``module`` is in eval mode and no parameter requires a gradient. ``sample_shape`` is (channels, height, width) of
-    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file. ``classes`` is the
-    number of labels that ``module(x, timestep, label)`` knows, None if it takes none; called as ``module(x, timestep)``
-    every shipped network is unconditional. A module that is not called so comes with ``call``, called with (module, x,
-    timestep); what it adds to the weights (labels, text) must show in ``name``, by which runs are told apart.
+    A user's own network becomes one by a function without arguments that returns this value, loaded as
+    ``simulator.load("module:function")``::
+
+        def factory():
+            module = Network()
+            module.load_state_dict(safetensors.torch.load_file("network.safetensors"))
+            return Model("my-network", 1, module, NoiseSchedule(), (3, 32, 32), "epsilon", "")
+
+    Args:
+        name: names the results. Runs are told apart by name, version and weights: change one of them with the code.
+        version: from 1.
+        module: float32 on the CPU, in eval mode, no parameter requires a gradient (``load`` sees to the last two).
+        schedule: the training schedule; None for a network without alphas_cumprod (flow matching), which runs single
+            passes, is surveyed and quantized, but not sampled.
+        sample_shape: of one sample, (channels, height, width) for images.
+        prediction_type: epsilon, sample or v_prediction; what the output is to a sampler. Others are never sampled.
+        weights_digest: SHA-256 of the weights file; "" lets ``load`` compute it over parameters and buffers.
+        classes: number of labels, 0 to classes - 1, that the first of ``conditions`` takes; None if it takes none.
+        call: called as (module, x, timestep, **conditions), returns one tensor shaped like x; None for
+            ``module(x, timestep, **conditions)``. x is (n, *sample_shape) float32, timestep (n,) int64. Without
+            conditions every shipped network is unconditional. What ``call`` holds itself must show in ``name``.
+        conditions: what the network can be told about its samples (``simulator.Conditioning``).
     """
 
     name: str
     version: int
     module: nn.Module
-    schedule: NoiseSchedule
+    schedule: NoiseSchedule | None
     sample_shape: tuple[int, ...]
     prediction_type: str
     weights_digest: str
     classes: int | None = None
-    call: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
+    call: Callable[..., Tensor] | None = None
+    conditions: tuple[Condition, ...] = ()
 
 
 def available(weights: Path | None = None) -> dict[str, list[int]]:
@@ -97,7 +131,10 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
         ) from error
     # channels-last is the integer engine's layout, and torch's faster one in float (its stub lacks it)
     module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(stem, version, module, schedule, sample_shape, prediction_type, digest, config.classes)
+    conditions = () if config.classes is None else (Condition("label", null=NULL_LABEL),)
+    return Model(
+        stem, version, module, schedule, sample_shape, prediction_type, digest, config.classes, conditions=conditions
+    )
 
 
 def save(
@@ -140,6 +177,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
             fix="reinstall qnoise, or copy the .json file that was written with the weights",
         ) from error
     return manifest
+
+
+def is_shipped(name: str, weights: str | Path | None = None) -> bool:
+    """Whether the folder has a model of this name, whatever the version."""
+    return name.partition("@")[0] in available(WEIGHTS if weights is None else Path(weights))
 
 
 def _resolve(name: str, folder: Path) -> tuple[str, int]:

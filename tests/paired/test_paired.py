@@ -69,16 +69,16 @@ class Float:
         self.model = dataclasses.replace(quantized.model, prediction_type=prediction_type)
         self.scheme, self.ranges, self.sites = quantized.scheme, quantized.ranges, quantized.sites
         self.allow_float, self.rung, self.plan = quantized.allow_float, quantized.rung, quantized.plan
-        self._change = change
+        self._change, self.conditioning = change, quantized.conditioning
 
-    def __call__(self, x, timestep, watch=None, *, step=None, audit=True):
+    def __call__(self, x, timestep, watch=None, *, step=None, audit=True, call=None):
         def handle(site, contraction):
             output = contraction.float()
             if watch is not None:
                 watch(site, Emulated(output))
             return output
 
-        return self._change(forward(self.model.module, handle, x, timestep, audit=audit))
+        return self._change(forward(self.model.module, handle, x, timestep, audit=audit, call=call))
 
 
 class Halving(NoCorrection):
