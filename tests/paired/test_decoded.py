@@ -1,4 +1,4 @@
-"""Claim: the noise after decoding is that of the decoded final samples, and a linear decoder maps the noise before it."""
+"""Claim: noise after decoding is that of the decoded final samples; a linear decoder maps the noise before it."""
 
 from __future__ import annotations
 
