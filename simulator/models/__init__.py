@@ -1,4 +1,4 @@
-"""Models whose sampling is studied: a small UNet and a small transformer trained on 8x8 digits, loaded by name.
+"""Models whose sampling is studied: a small UNet, a small transformer and a small latent model of 8x8 digits, by name.
 
 Importing this package does not import torch; the first use of a name below does.
 """

@@ -74,14 +74,15 @@ def train(
         space, data, budget = None, digits, stop_after
         if isinstance(recipe, LatentRecipe):
             first = AutoencoderState(recipe.autoencoder)
-            done = _run(first, digits, folder / f"{stem}.autoencoder.checkpoint.safetensors", resume, stop_after)
+            checkpoint = folder / f"{stem}.autoencoder.checkpoint.safetensors"
+            done = _run("training autoencoder", first, digits, checkpoint, resume, stop_after)
             if done is None:
                 return None
             budget = None if stop_after is None else stop_after - done
             space = LatentSpace.fit(first.best(), digits.train)
             data = space.digits(digits)
         state = DenoiserState(recipe, schedule.alphas_cumprod, "" if space is None else space.digest)
-        if _run(state, data, folder / f"{stem}.checkpoint.safetensors", resume, budget) is None:
+        if _run("training", state, data, folder / f"{stem}.checkpoint.safetensors", resume, budget) is None:
             return None
         if space is not None:
             registry.save_latent_space(folder, name, recipe.version, space, _facts(first, threads))
@@ -111,13 +112,15 @@ def _facts(state: State, threads: int) -> dict[str, Any]:
     }
 
 
-def _run(state: State, digits: Digits, checkpoint: Path, resume: bool, stop_after: int | None) -> int | None:
+def _run(
+    title: str, state: State, digits: Digits, checkpoint: Path, resume: bool, stop_after: int | None
+) -> int | None:
     """Step until the recipe ends; the steps of this call, or None if ``stop_after`` of them came first."""
     recipe = state.recipe
     if resume and checkpoint.exists():
         state.read(checkpoint)
     begun = state.step
-    with progress("training", recipe.steps) as report:
+    with progress(title, recipe.steps) as report:
         while state.step < recipe.steps and not state.stale:
             if stop_after is not None and state.step == begun + stop_after:
                 state.write(checkpoint)
