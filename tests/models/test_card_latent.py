@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from simulator.models import load
-from simulator.models.card import LOSS_BINS, LOSS_SEED, count_macs, generate, sample_rows
+from simulator.models.card import LOSS_BINS, LOSS_SEED, card_figures, count_macs, generate, sample_rows
 from simulator.models.card_latent import autoencoder_figures
 from simulator.models.card_text import card_text
 from simulator.models.denoising import denoising_losses
@@ -98,3 +98,17 @@ def test_samples__of_fifty_steps_decode_to_what_is_near_digits(model, digits):
     assert nearest_distances(rows, train).mean() < nearest_distances(real, train).mean() + 0.3
     noise = torch.randn(48, *model.sample_shape, generator=torch.Generator().manual_seed(1)).numpy()
     assert nearest_distances(sample_rows(model, noise), train).mean() > nearest_distances(rows, train).mean() + 0.3
+
+
+@pytest.mark.slow
+def test_card__all_figures_reproduce(model, space, figures, digits):
+    fresh = card_figures(model, digits, space)
+    assert set(fresh) | {"training"} == set(figures)
+    for part in ("train", "held_out"):
+        assert fresh["denoising"][part]["mean"] == pytest.approx(figures["denoising"][part]["mean"], rel=1e-3)
+    for steps, found in fresh["samples"]["by_steps"].items():
+        recorded = figures["samples"]["by_steps"][steps]
+        for kind in ("frechet", "energy"):
+            expected = recorded["to_held_out"][kind]
+            assert found["to_held_out"][kind]["mean"] == pytest.approx(expected["mean"], abs=expected["sd"] / 10)
+        assert found["levels"] == pytest.approx(recorded["levels"], abs=1e-3)
