@@ -24,6 +24,7 @@ from samplers.sampler import Sampler
 from samplers.schedule import require_schedule
 from samplers.state import FLOAT64, State
 from simulator.correction import Correction, NoCorrection
+from simulator.decoded import DecodedRecord
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import Call, forward
 from simulator.instrument.interception import Handler
@@ -128,8 +129,10 @@ def run_arms(
                     arm_run.step(point)
                 if progress is not None:
                     progress(done * len(sampler.updates) + point.step + 1, total)
+            decoder = model.decoder if ACCUMULATED in kinds else None
+            pixels = None if decoder is None else decoder.decode(point.x_next)
             for arm_run in runs:
-                arm_run.keep_final(point.x_next)
+                arm_run.keep_final(point, pixels)
     return tuple(arm_run.dataset(config) for arm_run, config in zip(runs, configs, strict=True))
 
 
@@ -139,7 +142,8 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
             raise BadInput(f"{name} must be at least 1", got=value, fix="ask for one or more")
     if not kinds or not set(kinds) <= {INJECTED, ACCUMULATED}:
         raise BadInput(f"kinds must be among {INJECTED} and {ACCUMULATED}", got=kinds, fix="name one or both")
-    models = {(arm.quantized.model.weights_digest, id(arm.quantized.model.module)): arm.quantized.model for arm in arms}
+    every = [arm.quantized.model for arm in arms]
+    models = {(model.weights_digest, id(model.module), id(model.decoder)): model for model in every}
     if len(models) != 1:
         raise BadInput(
             "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"
@@ -293,6 +297,8 @@ class _ArmRun:
         self._sites = network.new_record() if self._accumulates else None
         self._state = ChannelRecord(len(self._updates), samples, channels) if self._accumulates else None
         self._shown: dict[str, list[np.ndarray]] = {"sample_reference": [], "sample_quantized": []}
+        self._decoder = arm.quantized.model.decoder if self._accumulates else None
+        self._decoded = None if self._decoder is None else DecodedRecord(samples)
         self.x: Tensor
 
     def step(self, point: _Point) -> None:
@@ -313,12 +319,14 @@ class _ArmRun:
         self.x = advance(point.arithmetic.state, self._updates[step], self.x, x0, epsilon, point.z)
         self._state.add(step, members, point.x_next, self.x)
 
-    def keep_final(self, reference: Tensor) -> None:
-        """Keep the first final samples as images."""
+    def keep_final(self, point: _Point, pixels: Tensor | None) -> None:
+        """Keep the first final samples, and the noise of all in pixels; ``pixels`` are the decoded reference's."""
         if self._accumulates:
-            for name, x in (("sample_reference", reference), ("sample_quantized", self.x)):
+            for name, x in (("sample_reference", point.x_next), ("sample_quantized", self.x)):
                 missing = SHOWN - sum(map(len, self._shown[name]))
                 self._shown[name].append(x[: max(missing, 0)].float().numpy())
+        if self._decoder is not None and self._decoded is not None and pixels is not None:
+            self._decoded.add(point.members, pixels, self._decoder.decode(self.x))
 
     def dataset(self, config: dict[str, Any]) -> xr.Dataset:
         """What was recorded."""
@@ -327,5 +335,6 @@ class _ArmRun:
         shown = {name: np.concatenate(images) for name, images in self._shown.items() if images}
         arm = self._arm
         return run_dataset(
-            config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown
-        )
+            config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown,
+            self._decoded,
+        )  # fmt: skip

@@ -52,9 +52,12 @@ def run_config(
 
 def model_config(model: Model) -> dict[str, Any]:
     """What determines the bits of a model's float operations here: weights, memory format, threads, and our version."""
+    # named only where there is one: keys of models without a decoder stay as they were
+    decoder = {} if model.decoder is None else {"decoder": model.decoder.config()}
     return {
         "model": f"{model.name}@{model.version}",
         "weights_digest": model.weights_digest,
+        **decoder,
         "memory_format": memory_format(model.module),
         "threads": get_threads(),
         "numerics_version": NUMERICS_VERSION,

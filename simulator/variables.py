@@ -1,7 +1,8 @@
 """Every stored variable, named once: dimensions, unit, long name, definition.
 
 Dimensions: ``step`` (loop index), ``site`` (contraction), ``channel``, ``block`` (replicate block: sample i is in block
-i mod 64), ``sample``, ``moment``; ``shown``, ``row`` and ``column`` of the final images that are kept.
+i mod 64), ``sample``, ``moment``; ``shown``, ``row`` and ``column`` of the final images that are kept. After
+decoding: ``image_channel``, and ``image``, ``image_row`` and ``image_column`` of the decoded images that are kept.
 
 A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such as ``yye`` = mean of
 (y - mean_y)^2 (e - mean_e); multiply by the count for the sum.
@@ -32,6 +33,7 @@ _INJECTED = "both networks see the full-precision trajectory's x_t"
 _ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
 _AFTER = "the prediction is taken after guidance, the quantized one also after correction"
 _PASSES = "under guidance a sample's elements are those of its unconditional and of its conditional pass"
+_DECODED = f"only of a latent model, whose decoder runs in float; {_ACCUMULATED}"
 
 VARIABLES = (
     Variable("timestep", ("step",), "1", "training timestep", "training index t that the network is called with"),
@@ -182,6 +184,35 @@ VARIABLES = (
         "1",
         "final samples of the quantized run",
         "x_0 of the first samples, in the model's own scale",
+    ),
+    Variable(
+        "decoded_accumulated",
+        ("image_channel", "block", "moment"),
+        "1",
+        "accumulated noise of the final samples after decoding",
+        f"joint moments of y = decoded x_0 and e = decoded quantized x_0 - decoded x_0, per pixel; {_DECODED}",
+    ),
+    Variable(
+        "decoded_sample_accumulated",
+        ("image_channel", "sample", "moment"),
+        "1",
+        "accumulated noise of the final samples after decoding, per sample",
+        "as decoded_accumulated, over the pixels of one sample",
+    ),
+    Variable("decoded_count", ("image_channel", "block"), "1", "pixels", "pixels behind each decoded moment"),
+    Variable(
+        "decoded_reference",
+        ("image", "image_channel", "image_row", "image_column"),
+        "1",
+        "decoded final samples in full precision",
+        "pixels of the first samples, in the decoder's own scale",
+    ),
+    Variable(
+        "decoded_quantized",
+        ("image", "image_channel", "image_row", "image_column"),
+        "1",
+        "decoded final samples of the quantized run",
+        "pixels of the first samples, in the decoder's own scale",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Models whose sampling is studied: two small ones trained on 8x8 digits, diffusers checkpoints, and a user's own.
+"""Models whose sampling is studied: three small ones of 8x8 digits, diffusers checkpoints, and a user's own.
 
 Importing this package does not import torch; the first use of a name below does.
 """

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from samplers.errors import BadInput
 from samplers.parameterization import PREDICTION_TYPES
 from samplers.schedule import NoiseSchedule
+from simulator.models.decoder import Decoder
+from simulator.models.diffusers_autoencoder import load_decoder
 from simulator.models.diffusers_family import Family
 from simulator.models.diffusers_files import Checkpoint, read
 from simulator.models.diffusers_networks import FAMILIES, family_of
@@ -44,6 +46,8 @@ def load(folder: str | Path, *, sample_size: int | tuple[int, int] | None = None
     sampler's affair and not read. Without a scheduler, or with one that has no alphas_cumprod (flow matching), the
     model's schedule is None: it runs single passes,
     and a sampling run refuses it. ``dataclasses.replace`` gives it one.
+
+    The ``vae`` of a pipeline (AutoencoderKL) becomes the model's decoder; to leave it out, load the network's folder.
 
     Conditions have the names of the network's own arguments (``model.conditions``). A network that predicts a variance
     too gives its first half, the mean. The model is named after its class and a digest of configuration, weights,
@@ -77,8 +81,13 @@ def load(folder: str | Path, *, sample_size: int | tuple[int, int] | None = None
     mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return Model(
         f"{family.name}-{mark}", 1, module, schedule, shape, prediction_type, digest, family.classes(config),
-        family.call(config, _size(sample_size)), family.conditions(config),
+        family.call(config, _size(sample_size)), family.conditions(config), _decoder(Path(folder).expanduser()),
     )  # fmt: skip
+
+
+def _decoder(folder: Path) -> Decoder | None:
+    """What makes pixels of a latent pipeline's samples."""
+    return load_decoder(folder) if (folder / "vae").is_dir() else None
 
 
 _NOT_IDENTITY = {"_diffusers_version", "_name_or_path", "sample_size"}

@@ -540,3 +540,25 @@ def test_load__says_what_to_install_where_diffusers_is_missing(folder, monkeypat
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(BadInput, match="qnoise\\[diffusers\\]"):
         load(folder)
+
+
+def test_pipeline__of_latents_decodes_its_samples_by_its_autoencoder(tmp_path):
+    make("UNet2DModel").save_pretrained(tmp_path / "unet")
+    channels = load(tmp_path / "unet").sample_shape[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        sizes = {"block_out_channels": (8, 8), "norm_num_groups": 4, "latent_channels": channels}
+        kinds = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+        vae = diffusers.AutoencoderKL(**sizes, **kinds, scaling_factor=0.7).eval()
+    vae.save_pretrained(tmp_path / "vae")
+    pipeline(tmp_path, "UNet2DModel", diffusers.DDIMScheduler())
+    model = load(tmp_path)
+    assert load(tmp_path / "unet").decoder is None
+    x = sample(model.sample_shape)[:1]
+    assert torch.equal(model.decoder.decode(x), vae.decode(x / 0.7).sample.detach())
+    sampler = DDIM(model.schedule, 2)
+    ranges = simulator.calibrate_ranges(model, sampler, samples=2)
+    arm = simulator.Arm(simulator.QuantizedModel(model, simulator.Scheme.parse("w8a8"), ranges))
+    found = simulator.run(arm, sampler, samples=2)
+    assert found.sizes["image_channel"] == 3
+    assert (found.decoded_accumulated.sel(moment="ee") > 0).all()

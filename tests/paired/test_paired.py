@@ -138,7 +138,8 @@ def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(datas
     rule = Rule(("@qk",), Settings(activation_bits=5), (1, 3))
     stepped = QuantizedModel(tiny_model, Scheme(Settings(weight_bits=4), (rule,)), ranges)
     others = [run(Arm(network), sampler, samples=2) for network in (lossy, stepped)]
-    assert {name for made in (dataset, *others) for name in made.data_vars} == set(BY_NAME)
+    here = {name for made in (dataset, *others) for name in made.data_vars}
+    assert here == {name for name in BY_NAME if not name.startswith("decoded_")}
     lost = ("site_overflowed_injected", "site_saturated_injected", "site_overflowed_accumulated")
     assert all(others[0][name].sum() > 0 for name in lost)
     bits = others[1].site_step_activation_bits.sel(site="qk")
