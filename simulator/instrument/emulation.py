@@ -74,7 +74,7 @@ def matmul(operation: MatMul, how_left: ScaledFormat, how_right: ScaledFormat) -
     right = quantize_matrices(array(operation.right), how_right, side="right")
     rows, columns = operation.left.shape[-2], operation.right.shape[-2]
     out = torch.empty(*leading, rows, columns)
-    clipped = _clipped(left, leading) + _clipped(right, leading)
+    clipped = clipped_as_read(left, leading) + clipped_as_read(right, leading)
     if prod(right.bytes.shape[:-2]) == 1 and operation.left.numel():  # one right matrix: all rows are one matrix too
         leading, rows = (1,), prod(leading) * rows
         left = replace(left, bytes=left.bytes.reshape(1, rows, -1))
@@ -101,7 +101,8 @@ def _broadcast(operand: Activation, leading: tuple[int, ...]) -> Activation:
     return replace(operand, bytes=np.ascontiguousarray(codes))
 
 
-def _clipped(operand: Activation, leading: tuple[int, ...]) -> int:
+def clipped_as_read(operand: Activation, leading: tuple[int, ...]) -> int:
+    """Clipped elements of an operand that is broadcast to ``leading``."""
     own = prod(operand.bytes.shape[:-2])
     return operand.clipped * (prod(leading) // own) if own else 0
 

@@ -13,7 +13,8 @@ from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import parameters_from_range
 from simulator.arithmetic.weights import PreparedWeight
 from simulator.calibration.observers import Ranges
-from simulator.instrument import emulation
+from simulator.instrument import emulated_attention, emulation
+from simulator.instrument.attention_parts import Attention
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, cover
 from simulator.instrument.forward import forward
@@ -66,22 +67,14 @@ class QuantizedModel:
             BadInput: the sites differ from those of the survey.
             UncoveredContraction: a contraction ran outside every site.
         """
-        visited: list[SiteKey] = []
-
-        def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-            visited.append(site)
-            output, clipped = self._emulate(site, contraction)
-            if watch is not None:
-                watch(site, output, clipped)
-            return output
-
+        handler = _Emulating(self, watch)
         output = forward(
-            self.model.module, handle, x, timestep, call=self.model.call, audit=audit, allow_float=self.allow_float
+            self.model.module, handler, x, timestep, call=self.model.call, audit=audit, allow_float=self.allow_float
         )
-        if tuple(visited) != tuple(self._facts):
+        if tuple(handler.visited) != tuple(self._facts):
             raise BadInput(
                 "a model must run the same sites in every forward pass",
-                got=f"{len(visited)} sites, not the {len(self._facts)} of the first pass in their order",
+                got=f"{len(handler.visited)} sites, not the {len(self._facts)} of the first pass in their order",
                 fix="use a model without data-dependent structure",
             )
         return output
@@ -110,6 +103,13 @@ class QuantizedModel:
         return self._formats[site]
 
     def _emulate(self, site: SiteKey, contraction: Contraction) -> tuple[Tensor, int]:
+        formats = self._formats_at(site)
+        if isinstance(contraction, MatMul):
+            left, right = (formats[role] for role in contraction.roles)
+            return emulation.matmul(contraction, left, right)
+        return emulation.weighted(contraction, formats["input"], self._prepared(site, contraction))
+
+    def _formats_at(self, site: SiteKey) -> Mapping[str, ScaledFormat]:
         formats = self._formats.get(site)
         if formats is None:
             raise BadInput(
@@ -117,10 +117,7 @@ class QuantizedModel:
                 got=f"{site}, absent from the first pass",
                 fix="use a model without data-dependent structure",
             )
-        if isinstance(contraction, MatMul):
-            left, right = (formats[role] for role in contraction.roles)
-            return emulation.matmul(contraction, left, right)
-        return emulation.weighted(contraction, formats["input"], self._prepared(site, contraction))
+        return formats
 
     def _prepared(self, site: SiteKey, contraction: Weighted) -> PreparedWeight:
         # compared by content: an address may be used again, and changes through .data move no version counter
@@ -143,3 +140,30 @@ class QuantizedModel:
             scale, zero_point = parameters_from_range(np.array(low), np.array(high), spec)
             formats[role] = ScaledFormat(spec, np.float32(scale), int(zero_point))
         return formats
+
+
+class _Emulating:
+    """Handler of one forward pass: sites in the order in which they ran, outputs for whoever watches."""
+
+    def __init__(self, quantized: QuantizedModel, watch: Watcher | None) -> None:
+        self._quantized, self._watch = quantized, watch
+        self.visited: list[SiteKey] = []
+
+    def __call__(self, site: SiteKey, contraction: Contraction, /) -> Tensor:
+        output, clipped = self._quantized._emulate(site, contraction)
+        self._see(site, output, clipped)
+        return output
+
+    def attention(self, scores: SiteKey, mixture: SiteKey, operation: Attention, /) -> Tensor:
+        formats = [self._quantized._formats_at(site) for site in (scores, mixture)]
+        kept = None if self._watch is None else operation.empty_scores()
+        output, *clipped = emulated_attention.attention(operation, *formats, kept)
+        self._see(scores, kept, clipped[0])
+        self._see(mixture, output, clipped[1])
+        return output
+
+    def _see(self, site: SiteKey, output: Tensor | None, clipped: int) -> None:
+        self.visited.append(site)
+        if self._watch is not None:
+            assert output is not None
+            self._watch(site, output, clipped)
