@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 
@@ -71,21 +71,6 @@ class PreparedWeight:
     def depth(self) -> int:
         """Products of one output."""
         return self.channels * prod(self.kernel)
-
-    def select(self, numbers: np.ndarray) -> PreparedWeight:
-        """The parts of these numbers, in this order; no copies where they follow each other."""
-        first, count = int(numbers[0]), len(numbers)
-        follow = bool((numbers == np.arange(first, first + count)).all())
-        chosen: slice | np.ndarray = slice(first, first + count) if follow else numbers
-
-        def of(values: np.ndarray) -> np.ndarray:
-            return values.reshape(len(values), self.parts, self.outputs)[:, chosen].reshape(len(values), -1)
-
-        packed = self.packed.reshape(self.parts, self.blocks, *self.packed.shape[1:])[chosen]
-        return replace(
-            self, packed=packed.reshape(-1, *self.packed.shape[1:]), parts=count,
-            scale=of(self.scale), zero=of(self.zero), column_sum=of(self.column_sum),
-        )  # fmt: skip
 
     def certificate(self, largest: int) -> Certificate:
         """Provable bounds for left operands with ``|code - zero_point| <= largest``."""

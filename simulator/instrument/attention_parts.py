@@ -19,8 +19,8 @@ from simulator.instrument.contractions import MatMul
 
 QUERY_KEY, PROBABILITY_VALUE = ("query", "key"), ("probability", "value")
 
-PART = 1 << 18
-"""Scores of one part: they, their probabilities and the codes of these fit a core's second-level cache."""
+PART = 1 << 19
+"""Scores of one part: they, their probabilities and the codes of these fit the caches (4.5 MiB)."""
 
 Index = tuple[int | slice, ...]
 """A part: one index for each leading axis of the scores, then one for their rows."""

@@ -7,15 +7,14 @@ and masked, turned into probabilities, quantized and multiplied by V in the same
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 
 import numpy as np
 from torch import Tensor
 
-from simulator.arithmetic import contract
-from simulator.arithmetic.operands import Activation, ScaledFormat, quantize_matrices
-from simulator.arithmetic.weights import PreparedWeight, pack_matrices
+from simulator.arithmetic.activation import Activation
+from simulator.arithmetic.operands import ScaledFormat, quantize_matrices
+from simulator.arithmetic.part_products import PartProducts
 from simulator.instrument.attention_parts import Attention, Index, in_parts
 from simulator.instrument.emulation import array, clipped_as_read
 
@@ -39,37 +38,29 @@ def attention(
     value = quantize_matrices(array(operation.value.transpose(-1, -2)), mixture_formats["value"], side="right")
     clipped = [clipped_as_read(query, leading) + clipped_as_read(key, leading), clipped_as_read(value, leading)]
     queries = np.broadcast_to(query.bytes, (*leading, *query.bytes.shape[-2:]))
-    keys, values = _Matrices(key, leading), _Matrices(value, leading)
-    probability = mixture_formats["probability"]
+    multiply_keys = PartProducts(key, scores_formats["query"])
+    multiply_values = PartProducts(value, mixture_formats["probability"])
+    key_of, value_of = _numbers(key, leading), _numbers(value, leading)
 
     def multiply(part: Index, into: Tensor) -> None:
-        left = replace(query, bytes=np.ascontiguousarray(queries[part]))
-        _multiply(left, keys.of(part), into)
+        numbers = key_of[part[:-1]].reshape(-1)
+        left = np.ascontiguousarray(queries[part]).reshape(len(numbers), -1, multiply_keys.depth)
+        multiply_keys.multiply(left, numbers, _matrices(into, numbers))
 
     def mix(part: Index, weights: Tensor, into: Tensor) -> None:
-        left = quantize_matrices(array(weights), probability, side="left")
-        clipped[1] += left.clipped
-        _multiply(left, values.of(part), into)
+        numbers = value_of[part[:-1]].reshape(-1)
+        clipped[1] += multiply_values.quantize_and_multiply(
+            _matrices(weights, numbers), numbers, _matrices(into, numbers)
+        )
 
     return in_parts(operation, multiply, mix, rows_apart=True, scores=scores), clipped[0], clipped[1]
 
 
-def _multiply(left: Activation, right: PreparedWeight, into: Tensor) -> None:
-    matrices = (right.parts, -1, left.depth)
-    out = into.numpy().reshape(right.parts, -1, right.outputs)
-    contract.batched_matmul(replace(left, bytes=left.bytes.reshape(matrices)), right, out=out)
+def _numbers(operand: Activation, leading: tuple[int, ...]) -> np.ndarray:
+    """Which of the operand's matrices serves each index of ``leading``."""
+    own = operand.bytes.shape[:-2]
+    return np.broadcast_to(np.arange(prod(own)).reshape(own), leading)
 
 
-class _Matrices:
-    """Right operands by part; each matrix is packed once, however often it is read."""
-
-    def __init__(self, operand: Activation, leading: tuple[int, ...]) -> None:
-        *own, columns, depth = operand.bytes.shape
-        rows = operand.bytes.reshape(-1, columns, depth)
-        zero, scale = (np.repeat(values, len(rows) * columns, axis=1) for values in (operand.zero, operand.scale))
-        self._packed = pack_matrices(rows, scale, zero, operand.largest)
-        self._numbers = np.broadcast_to(np.arange(len(rows)).reshape(own), leading)
-
-    def of(self, part: Index) -> PreparedWeight:
-        """Those that the part's rows meet; the last index of a part, of its rows, is none of theirs."""
-        return self._packed.select(self._numbers[part[:-1]].reshape(-1))
+def _matrices(tensor: Tensor, numbers: np.ndarray) -> np.ndarray:
+    return tensor.numpy().reshape(len(numbers), -1, tensor.shape[-1])
