@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from samplers.errors import BadInput
@@ -18,6 +17,7 @@ from simulator.instrument.attention_parts import Attention
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, cover
 from simulator.instrument.forward import forward
+from simulator.instrument.same_bytes import same_bytes
 from simulator.instrument.scheme import PROBABILITY, Scheme
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts, survey
@@ -122,7 +122,7 @@ class QuantizedModel:
     def _prepared(self, site: SiteKey, contraction: Weighted) -> PreparedWeight:
         # compared by content: an address may be used again, and changes through .data move no version counter
         known = self._weights.get(site)
-        if known is None or not torch.equal(known[0], contraction.weight):
+        if known is None or not same_bytes(known[0], contraction.weight):
             spec = self.scheme.weight_spec(edge=self._facts[site].edge)
             weight = contraction.weight.detach().clone()
             known = (weight, emulation.prepared(contraction, weight, spec))
