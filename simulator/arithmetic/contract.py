@@ -250,7 +250,7 @@ def _cells(rows: int, batches: int, channel_groups: int, channels: int, blocks: 
 
 
 def cells_of_batches(numbers: np.ndarray, rows: int, blocks: int, columns: int) -> np.ndarray:
-    """The kernel's ``cells`` of batches of ``rows``, the i-th of which meets part ``numbers[i]`` of the right operand."""
+    """The kernel's ``cells`` of batches of ``rows`` rows; the i-th meets part ``numbers[i]`` of the right operand."""
     first = np.arange(0, rows * len(numbers), rows)
     cells = np.zeros((len(numbers), 7), np.int64)
     cells[:, kernels.FIRST_ROW], cells[:, kernels.END_ROW] = first, first + rows

@@ -61,10 +61,15 @@ class PartProducts:
         """
         require_array("left", left, np.uint8)
         batches, rows, depth = left.shape if left.ndim == 3 else (0, 0, 0)
-        if depth != self.depth or not left.flags.c_contiguous or numbers.shape != (batches,):
+        fits = depth == self.depth and left.flags.c_contiguous and numbers.shape == (batches,)
+        if (
+            not fits
+            or numbers.dtype != np.int64
+            or (batches and not 0 <= numbers.min() <= numbers.max() < self._right.parts)
+        ):
             raise BadInput(
-                f"left must be C-contiguous (batches, rows, {self.depth}), with a number for each batch",
-                got=f"{left.shape} and {numbers.shape}",
+                f"left must be C-contiguous (batches, rows, {self.depth}), with one int64 number of a matrix each",
+                got=f"{left.shape} and {numbers.dtype} {numbers.shape}",
                 fix="reshape it",
             )
         require_output(out, (batches, rows, self.columns), np.float32)
@@ -79,7 +84,7 @@ class PartProducts:
         )  # fmt: skip
 
     def quantize_and_multiply(self, left: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> int:
-        """:meth:`multiply` of a float32 operand, whose codes go through memory of this value; returns the clipped count.
+        """:meth:`multiply` of a float32 operand, its codes in reused memory; returns the clipped count.
 
         Calls on one value must not overlap in time.
         """

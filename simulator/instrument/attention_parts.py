@@ -78,7 +78,9 @@ class Attention:
     def divisible(self) -> bool:
         """Whether there is more than one part. What is unusual stays whole, for torch to compute or refuse."""
         leading, rows, keys = self.scores.leading, self.query.shape[-2], self.key.shape[-2]
-        plain = self.mask is None or (self.mask.dtype in (torch.bool, torch.float32) and self.mask.ndim <= len(leading) + 2)
+        plain = self.mask is None or (
+            self.mask.dtype in (torch.bool, torch.float32) and self.mask.ndim <= len(leading) + 2
+        )
         spread = torch.broadcast_shapes(leading, self.value.shape[:-2]) == leading
         return plain and spread and keys == self.value.shape[-2] and prod(leading) * rows * keys > PART
 
