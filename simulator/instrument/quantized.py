@@ -155,11 +155,13 @@ class _Emulating:
         return output
 
     def attention(self, scores: SiteKey, mixture: SiteKey, operation: Attention, /) -> Tensor:
-        formats = [self._quantized._formats_at(site) for site in (scores, mixture)]
+        formats_at = self._quantized._formats_at
         kept = None if self._watch is None else operation.empty_scores()
-        output, *clipped = emulated_attention.attention(operation, *formats, kept)
-        self._see(scores, kept, clipped[0])
-        self._see(mixture, output, clipped[1])
+        output, outside_scores, outside_mixture = emulated_attention.attention(
+            operation, formats_at(scores), formats_at(mixture), kept
+        )
+        self._see(scores, kept, outside_scores)
+        self._see(mixture, output, outside_mixture)
         return output
 
     def _see(self, site: SiteKey, output: Tensor | None, clipped: int) -> None:
