@@ -77,12 +77,16 @@ class Attention:
     @property
     def divisible(self) -> bool:
         """Whether there is more than one part. What is unusual stays whole, for torch to compute or refuse."""
-        leading, rows, keys = self.scores.leading, self.query.shape[-2], self.key.shape[-2]
-        plain = self.mask is None or (
-            self.mask.dtype in (torch.bool, torch.float32) and self.mask.ndim <= len(leading) + 2
-        )
-        spread = torch.broadcast_shapes(leading, self.value.shape[:-2]) == leading
-        return plain and spread and keys == self.value.shape[-2] and prod(leading) * rows * keys > PART
+        leading = self.scores.leading
+        scores = (*leading, self.query.shape[-2], self.key.shape[-2])
+        if prod(scores) <= PART or self.value.shape[-2] != scores[-1]:
+            return False
+        if self.mask is not None and (
+            self.mask.dtype not in (torch.bool, torch.float32)
+            or torch.broadcast_shapes(scores, self.mask.shape) != scores
+        ):
+            return False
+        return torch.broadcast_shapes(leading, self.value.shape[:-2]) == leading
 
     def parts(self, *, rows_apart: bool) -> Iterator[Index]:
         """Parts that make up the whole, in order: at most PART scores, or one matrix (one row with ``rows_apart``)."""

@@ -188,6 +188,17 @@ def test_quantized_model__shows_the_same_sites_outputs_and_clips_in_parts(option
     assert runs[0][0][0][2] > 0
 
 
+@pytest.mark.parametrize("what", ["mask", "value"])
+def test_operands__that_widen_the_scores_keep_them_whole(what, monkeypatch):
+    q, k, v, mask = torch.randn(1, 4, 5, 6), torch.randn(1, 4, 7, 6), torch.randn(1, 4, 7, 3), torch.randn(5, 7)
+    v, mask = (v, torch.randn(2, 1, 5, 7)) if what == "mask" else (torch.randn(2, 4, 7, 3), mask)
+    module = Ignoring(Calls(lambda x: F.scaled_dot_product_attention(x, k, v, mask)))
+    want = forward(module, keep_float, q, T)
+    monkeypatch.setattr(attention_parts, "PART", 10)
+    assert same(forward(module, InFloat(), q, T), want)
+    assert len(want) == 2
+
+
 def test_scores__are_never_whole_unless_watched(monkeypatch):
     monkeypatch.setattr(attention_parts, "PART", 1 << 10)
     made: list[int] = []
