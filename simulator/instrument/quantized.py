@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from samplers.errors import BadInput
@@ -14,20 +13,20 @@ from simulator.calibration.ranges import Ranges
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, Done, cover
+from simulator.instrument.emulating import Emulating, EmulatingParts, Watcher
 from simulator.instrument.forward import Call, forward
 from simulator.instrument.intermediates import rounded, rounding
+from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.machine import Emulated, Machine
 from simulator.instrument.plan import Plan
 from simulator.instrument.rungs import Rung, machine
+from simulator.instrument.same_bytes import same_bytes
 from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts, survey
 from simulator.instrument.treatment import Treatment
 from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
-
-Watcher = Callable[[SiteKey, Emulated], None]
-"""Called at each quantized site with its key and what it gave."""
 
 
 class QuantizedModel:
@@ -104,25 +103,17 @@ class QuantizedModel:
             BadInput: the sites differ from those of the survey, or no step is given where one is needed.
             UncoveredContraction: a contraction ran outside every site.
         """
-        visited: list[SiteKey] = []
-
-        def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-            visited.append(site)
-            found = self.emulate(site, contraction, step)
-            if watch is not None:
-                watch(site, found)
-            return found.output
-
+        handler = (EmulatingParts if self._attends_in_parts(step) else Emulating)(self, watch, step)
         call = call or call_for(self.model, self.conditioning, range(len(x)))
         with rounding(self._float_format):
             output = forward(
-                self.model.module, handle, rounded(x, self._float_format), timestep, call=call, audit=audit,
+                self.model.module, handler, rounded(x, self._float_format), timestep, call=call, audit=audit,
                 allow_float=self.allow_float,
             )  # fmt: skip
-        if tuple(visited) != tuple(self._facts):
+        if tuple(handler.visited) != tuple(self._facts):
             raise BadInput(
                 "a model must run the same sites in every forward pass",
-                got=f"{len(visited)} sites, not the {len(self._facts)} of the first pass in their order",
+                got=f"{len(handler.visited)} sites, not the {len(self._facts)} of the first pass in their order",
                 fix="use a model without data-dependent structure",
             )
         return output
@@ -199,7 +190,14 @@ class QuantizedModel:
     def _prepared(self, site: SiteKey, runs: Machine, contraction: Weighted) -> Any:
         # compared by content: an address may be used again, and changes through .data move no version counter
         known = self._weights.get((site, runs.weight_key))
-        if known is None or not torch.equal(known[0], contraction.weight):
+        if known is None or not same_bytes(known[0], contraction.weight):
             weight = contraction.weight.detach().clone()
             known = self._weights[site, runs.weight_key] = (weight, runs.prepare(contraction, weight))
         return known[1]
+
+    def _attends_in_parts(self, step: int | None) -> bool:
+        """Whether every attention product has one static scale per operand, bytes, exact sums and a float32 output."""
+        if self._float_format != Scheme().float_format:
+            return False  # the softmax between them is an operation to be rounded
+        machines = [self.machine(key, step) for key in self._facts if key.operation in ("qk", "pv")]
+        return all(isinstance(runs, ByteCodes) and runs.static for runs in machines)

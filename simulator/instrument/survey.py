@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +43,13 @@ class SiteFacts:
 
 @dataclass(frozen=True)
 class _Visit:
-    """One site in one probing pass."""
+    """One site in one probing pass: numbers alone, since its operands would keep every activation in memory."""
 
     site: SiteKey
-    contraction: Contraction
+    roles: tuple[str, ...]
+    weight_shape: tuple[int, ...] | None
+    macs: int
+    elements: int
     reads_sample: bool
     shape: tuple[int, ...]
 
@@ -65,7 +67,7 @@ def survey(
             neither grows with the batch nor stays the same.
     """
     two, three = (_probe(model, samples, allow_float, conditioning) for samples in (2, 3))
-    weighted = [visit for visit in two if not isinstance(visit.contraction, MatMul)]
+    weighted = [visit for visit in two if visit.weight_shape is not None]
     if not weighted or [visit.site for visit in two] != [visit.site for visit in three]:
         raise BadInput(
             "a model must have a weighted layer, and the same sites for every batch",
@@ -85,9 +87,11 @@ def _probe(model: Model, batch: int, allow_float: tuple[str, ...], conditioning:
     visits: list[_Visit] = []
 
     def note(site: SiteKey, contraction: Contraction) -> Tensor:
-        reads_sample = any(t.data_ptr() == x.data_ptr() for t in contraction.activations().values())
-        output = contraction.float()
-        visits.append(_Visit(site, contraction, reads_sample, tuple(output.shape)))
+        operands, output = contraction.activations(), contraction.float()
+        weight = None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape)
+        reads_sample = any(t.data_ptr() == x.data_ptr() for t in operands.values())
+        counts = (contraction.macs, contraction.elements)
+        visits.append(_Visit(site, tuple(operands), weight, *counts, reads_sample, tuple(output.shape)))
         return output
 
     forward(model.module, note, x, timestep, call=call, allow_float=allow_float)
@@ -104,18 +108,9 @@ def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
             got=f"{two.shape} and {three.shape} for 2 and 3 samples at {two.site}",
             fix="use a module that treats samples independently",
         )
-    contraction = two.contraction
-
-    def per_sample(count: Callable[[Contraction], int]) -> int:
-        return count(three.contraction) - count(contraction) if batched else count(contraction)
-
+    macs, elements = two.macs, two.elements
+    if batched:  # what one more sample adds
+        macs, elements = three.macs - macs, three.elements - elements
     return SiteFacts(
-        two.site,
-        tuple(contraction.activations()),
-        None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape),
-        per_sample(lambda c: c.macs),
-        two.site in edges,
-        per_sample(lambda c: c.elements),
-        batched,
-        grows[0] if batched else 0,
+        two.site, two.roles, two.weight_shape, macs, two.site in edges, elements, batched, grows[0] if batched else 0
     )
