@@ -7,7 +7,7 @@ shared by all. Arms are computed side by side only to share work: each arm's num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +16,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samplers.coefficients import Update, advance
+from samplers.coefficients import advance
 from samplers.errors import BadInput
 from samplers.noise import NoiseStream
-from samplers.parameterization import predict
 from samplers.sampler import Sampler
 from samplers.schedule import require_schedule
 from samplers.state import FLOAT64, State
 from simulator.correction import Correction, NoCorrection
 from simulator.decoded import DecodedRecord
-from simulator.instrument.contractions import Contraction
-from simulator.instrument.forward import Call, forward
-from simulator.instrument.interception import Handler
 from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
@@ -35,6 +31,7 @@ from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
 from simulator.provenance import canonical, run_config
 from simulator.record import ChannelRecord, SiteRecord
+from simulator.reference import Point, full_precision
 from simulator.run_dataset import run_dataset
 
 INJECTED, ACCUMULATED = "injected", "accumulated"
@@ -121,7 +118,7 @@ def run_arms(
         for done, first in enumerate(batches):
             members = np.arange(first, min(first + batch_size, samples))
             call = call_for(model, conditioning, members)
-            for point in _full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members, call):
+            for point in full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members, call):
                 if INJECTED in kinds:
                     for network in networks.values():
                         network.inject(point)
@@ -179,72 +176,6 @@ def _shared_conditioning(arms: Sequence[Arm], given: Conditioning | None) -> Con
     return chosen
 
 
-@dataclass(frozen=True)
-class _Arithmetic:
-    """The state's arithmetic at one step."""
-
-    state: State
-    prediction_type: str
-    update: Update
-
-    def predict(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(x0, epsilon) from the network's output at x."""
-        return predict(self.state, self.prediction_type, self.update, x, self.state.cast(output))
-
-    def x0(self, epsilon: Tensor, x: Tensor) -> Tensor:
-        """The x0 that goes with a corrected epsilon."""
-        return predict(self.state, "epsilon", self.update, x, epsilon)[0]
-
-
-@dataclass(frozen=True)
-class _Point:
-    """What full precision did at one step of one batch."""
-
-    step: int
-    members: np.ndarray
-    timestep: Tensor
-    call: Call | None
-    arithmetic: _Arithmetic
-    outputs: dict[SiteKey, Tensor]
-    x: Tensor
-    epsilon: Tensor
-    x_next: Tensor
-    z: Tensor | None
-
-
-def _full_precision(
-    model: Model,
-    allow_float: tuple[str, ...],
-    sampler: Sampler,
-    state: State,
-    noise: NoiseStream,
-    members: np.ndarray,
-    call: Call | None,
-) -> Iterator[_Point]:
-    """Walk the full-precision trajectory of one batch, step by step."""
-    x = state.cast(noise.initial(members, model.sample_shape))
-    for step, update in enumerate(sampler.updates):
-        outputs: dict[SiteKey, Tensor] = {}
-        timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-        output = forward(model.module, _keep(outputs), x.float(), timestep, call=call, allow_float=allow_float)
-        arithmetic = _Arithmetic(state, sampler.prediction_type, update)
-        x0, epsilon = arithmetic.predict(output, x)
-        z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
-        x_next = advance(state, update, x, x0, epsilon, z)
-        yield _Point(step, members, timestep, call, arithmetic, outputs, x, epsilon, x_next, z)
-        x = x_next
-
-
-def _keep(outputs: dict[SiteKey, Tensor]) -> Handler:
-    """Handler that computes in float and keeps each site's output for this step."""
-
-    def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-        outputs[site] = contraction.float()
-        return outputs[site]
-
-    return handle
-
-
 class _Network:
     """One quantized network under way; its injected pass serves all arms that use it."""
 
@@ -264,12 +195,12 @@ class _Network:
         self.sites = self._new_record() if INJECTED in kinds else None
         self.epsilon: Tensor
 
-    def inject(self, point: _Point) -> None:
+    def inject(self, point: Point) -> None:
         """Run on the full-precision x_t."""
         output = self.forward(point, point.x, self.sites)
         self.epsilon = point.arithmetic.predict(output, point.x)[1]
 
-    def forward(self, point: _Point, x: Tensor, record: SiteRecord | None) -> Tensor:
+    def forward(self, point: Point, x: Tensor, record: SiteRecord | None) -> Tensor:
         """Run on x, recording every site's noise against full precision."""
 
         def watch(site: SiteKey, found: Emulated) -> None:
@@ -301,7 +232,7 @@ class _ArmRun:
         self._decoded = None if self._decoder is None else DecodedRecord(samples)
         self.x: Tensor
 
-    def step(self, point: _Point) -> None:
+    def step(self, point: Point) -> None:
         """Record the injected noise, then walk one step of the arm's own trajectory."""
         correct, step, members = self._arm.correction.epsilon, point.step, point.members
         if INJECTED in self._epsilon:
@@ -319,7 +250,7 @@ class _ArmRun:
         self.x = advance(point.arithmetic.state, self._updates[step], self.x, x0, epsilon, point.z)
         self._state.add(step, members, point.x_next, self.x)
 
-    def keep_final(self, point: _Point, pixels: Tensor | None) -> None:
+    def keep_final(self, point: Point, pixels: Tensor | None) -> None:
         """Keep the first final samples, and the noise of all in pixels; ``pixels`` are the decoded reference's."""
         if self._accumulates:
             for name, x in (("sample_reference", point.x_next), ("sample_quantized", self.x)):

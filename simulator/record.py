@@ -59,7 +59,7 @@ class SiteRecord:
         """Record samples ``members`` of ``site`` at ``step``; the reference is float32."""
         index = self._index[site]
         batch, axis = len(members), self._axes[index]
-        y, other = (_sample_rows(output, batch, axis, self._passes) for output in (reference, found.output))
+        y, other = (sample_rows(output, batch, axis, self._passes) for output in (reference, found.output))
         rows = row_moments(y, other)
         merge_into_blocks(self._blocks[step, index], rows, members)
         self.clipped[step, index] += found.clipped
@@ -82,7 +82,7 @@ def central_moments(moments: np.ndarray) -> np.ndarray:
     return stored
 
 
-def _sample_rows(output: Tensor, batch: int, axis: int | None, passes: int = 1) -> np.ndarray:
+def sample_rows(output: Tensor, batch: int, axis: int | None, passes: int = 1) -> np.ndarray:
     """One row per sample; images in channels-last order, which is how the engine leaves them.
 
     With several ``passes`` the output holds all samples of the first, then all of the next: a sample's row is made of

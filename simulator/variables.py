@@ -10,26 +10,9 @@ A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from simulator.attribution_variables import ATTRIBUTION
+from simulator.variable import INJECTED, Variable
 
-
-@dataclass(frozen=True)
-class Variable:
-    """One variable of a run's dataset."""
-
-    name: str
-    dims: tuple[str, ...]
-    unit: str
-    long_name: str
-    definition: str
-
-    @property
-    def attrs(self) -> dict[str, str]:
-        """Attributes stored with the variable."""
-        return {"units": self.unit, "long_name": self.long_name, "definition": self.definition}
-
-
-_INJECTED = "both networks see the full-precision trajectory's x_t"
 _ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
 _AFTER = "the prediction is taken after guidance, the quantized one also after correction"
 _PASSES = "under guidance a sample's elements are those of its unconditional and of its conditional pass"
@@ -52,7 +35,7 @@ VARIABLES = (
         ("step", "channel", "block", "moment"),
         "1",
         "injected noise of epsilon",
-        f"joint moments of y = epsilon and e = quantized epsilon - epsilon, per element; {_INJECTED}; {_AFTER}",
+        f"joint moments of y = epsilon and e = quantized epsilon - epsilon, per element; {INJECTED}; {_AFTER}",
     ),
     Variable(
         "epsilon_accumulated",
@@ -95,7 +78,7 @@ VARIABLES = (
         ("step", "site", "block", "moment"),
         "1",
         "injected noise of a site's output",
-        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_INJECTED}; "
+        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {INJECTED}; "
         f"{_PASSES}",
     ),
     Variable(
@@ -216,4 +199,4 @@ VARIABLES = (
     ),
 )
 
-BY_NAME = {variable.name: variable for variable in VARIABLES}
+BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION)}

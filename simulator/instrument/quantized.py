@@ -118,6 +118,13 @@ class QuantizedModel:
             )
         return output
 
+    def on(self, rung: Rung) -> QuantizedModel:
+        """The same network on another rung."""
+        return QuantizedModel(
+            self.model, self.scheme, self.ranges, allow_float=self.allow_float, rung=rung,
+            conditioning=self.conditioning,
+        )  # fmt: skip
+
     def coverage(self, x: Tensor, timestep: Tensor, *, step: int | None = None) -> Coverage:
         """What one audited pass does to every contraction: bits of weight and activations, or why not.
 
