@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from noise_models.intervals import ARCTANH, LOG, Interval, jackknife
-from noise_models.labelled import interval_variables, meaning, recorded, result_dataset
+from noise_models.labelled import channel_dims, interval_variables, meaning, recorded, result_dataset
 from noise_models.pooling import Array, BlockSums, Pooled, block_sums
 
 
@@ -49,10 +49,11 @@ def split(dataset: xr.Dataset, variable: str) -> tuple[BlockSums, BlockSums]:
     A site's moments are not kept per channel, so there a site counts as one channel.
     """
     moments, count = recorded(dataset, variable)
-    if "channel" not in moments.dims:
+    if not channel_dims(moments):
         moments = moments.expand_dims("channel")
-    moments = moments.transpose(..., "channel", "block", "moment")
-    return block_sums(moments, count, ("channel",)), block_sums(moments, count)
+    (channel,) = channel_dims(moments)
+    moments = moments.transpose(..., channel, "block", "moment")
+    return block_sums(moments, count, (channel,)), block_sums(moments, count)
 
 
 def decompose(dataset: xr.Dataset, variable: str = "epsilon_injected", *, confidence: float = 0.95) -> xr.Dataset:
@@ -68,14 +69,15 @@ def decompose(dataset: xr.Dataset, variable: str = "epsilon_injected", *, confid
 
     Returns:
         ``slope``, ``correlation``, ``r_squared``, ``residual_variance`` over (step,) or (step, site), ``bias`` over
-        (step, channel) or (step, site); each with its standard error, ends and reason. NaN where y does not vary; where
-        there is no noise, slope, bias and residual variance are 0 and the correlation NaN.
+        (step, channel) or (step, site), after decoding () and (image_channel,); each with its standard error, ends
+        and reason. NaN where y does not vary; where there is no noise, slope, bias and residual variance are 0 and the
+        correlation NaN.
 
     Raises:
         BadInput: ``variable`` was not recorded.
     """
     pooled, channels = split(dataset, variable)
-    per_channel = "channel" in dataset[variable].dims
+    per_channel = bool(channel_dims(dataset[variable]))
 
     def bias(all_channels: Pooled, each: Pooled) -> Array:
         values = channel_bias(each, slope(all_channels))

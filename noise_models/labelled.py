@@ -69,7 +69,13 @@ def recorded(dataset: xr.Dataset, variable: str) -> tuple[xr.DataArray, xr.DataA
             got=f"{variable!r} of a dataset with {', '.join(n for n in known if n in dataset) or 'no moments'}",
             fix="name one that it holds, or record that kind of noise",
         )
-    return dataset[variable], dataset["site_count" if variable.startswith("site") else "epsilon_count"]
+    counts = {"site": "site_count", "decoded": "decoded_count"}
+    return dataset[variable], dataset[counts.get(variable.split("_")[0], "epsilon_count")]
+
+
+def channel_dims(moments: xr.DataArray) -> tuple[str, ...]:
+    """The dimension of channels, of x_t or of decoded pixels, if the moments have one."""
+    return tuple(dim for dim in ("channel", "image_channel") if dim in moments.dims)
 
 
 def meaning(variable: str) -> str:

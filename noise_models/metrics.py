@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from noise_models.intervals import Interval, from_replicates, jackknife
-from noise_models.labelled import interval_variables, meaning, recorded, result_dataset
+from noise_models.labelled import channel_dims, interval_variables, meaning, recorded, result_dataset
 from noise_models.pooling import Array, Pooled, block_sums, sum_without_each
 from samplers.errors import BadInput
 from simulator.moments import block_count
@@ -32,19 +32,19 @@ def sqnr_db(dataset: xr.Dataset, variable: str = "epsilon_injected", *, confiden
 
     Args:
         dataset: a run's dataset, or several along further dimensions.
-        variable: moments per block, such as ``epsilon_injected``, ``state_accumulated`` or ``site_injected``.
+        variable: moments per block, such as ``epsilon_injected``, ``state_accumulated``, ``site_injected`` or
+            ``decoded_accumulated``.
         confidence: nominal coverage.
 
     Returns:
         ``sqnr_db`` with its standard error, ends and reason, over the dimensions of ``variable`` but channel, block and
-        moment: (step,) or (step, site).
+        moment: (step,), (step, site), or none after decoding.
 
     Raises:
         BadInput: ``variable`` was not recorded.
     """
     moments, count = recorded(dataset, variable)
-    over = ("channel",) if "channel" in moments.dims else ()
-    sums = block_sums(moments, count, over)
+    sums = block_sums(moments, count, channel_dims(moments))
     interval = jackknife(pooled_sqnr_db, sums, confidence=confidence)
     data = interval_variables(
         "sqnr_db",
@@ -70,11 +70,12 @@ def mean_ratio_sqnr_db(
 
     Args:
         dataset: a run's dataset.
-        variable: ``epsilon_sample_injected`` or ``epsilon_sample_accumulated``.
+        variable: moments per sample: ``epsilon_sample_injected``, ``epsilon_sample_accumulated``,
+            ``state_sample_accumulated`` or ``decoded_sample_accumulated``.
         confidence: nominal coverage.
 
     Returns:
-        ``mean_ratio_sqnr_db`` (step,) with its standard error, ends and reason.
+        ``mean_ratio_sqnr_db`` (step,), after decoding (), with its standard error, ends and reason.
 
     Raises:
         BadInput: ``variable`` was not recorded.
@@ -87,7 +88,7 @@ def mean_ratio_sqnr_db(
         )
     moments = dataset[variable].rename(sample="block")
     # Samples are of equal size, so any equal counts pool their channels rightly.
-    samples = block_sums(moments, xr.ones_like(moments.isel(moment=0, drop=True)), ("channel",))
+    samples = block_sums(moments, xr.ones_like(moments.isel(moment=0, drop=True)), channel_dims(moments))
     interval = _mean_ratio(samples.each(), confidence)
     data = interval_variables(
         "mean_ratio_sqnr_db",

@@ -7,7 +7,7 @@ from typing import Any
 
 from samplers.errors import BadInput
 
-SCOPE = ("model", "weights_digest", "scheme", "ranges", "target", "numerics_version", "sampler", "state")
+SCOPE = ("model", "weights_digest", "guidance", "scheme", "ranges", "target", "numerics_version", "sampler", "state")
 """Fields of a run's configuration that change what is fitted: the network, its integers, and the x_t that it sees.
 
 Left out are threads and batch_size, which move a fit by float rounding alone, samples, which move it by less than its

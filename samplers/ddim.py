@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from samplers.coefficients import Update, advance, transitions
 from samplers.errors import BadInput
 from samplers.parameterization import PREDICTION_TYPES, predict
-from samplers.schedule import NoiseSchedule
+from samplers.schedule import NoiseSchedule, require_schedule
 from samplers.table_arithmetic import Scalar, square_root
 from samplers.timesteps import timesteps
 from samplers.validation import require_bool, require_choice, require_int, require_real
@@ -117,6 +117,7 @@ class DDIM:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
+        require_schedule(self.schedule)
         set_field(self, "num_inference_steps", require_int("num_inference_steps", self.num_inference_steps, 1))
         set_field(self, "steps_offset", require_int("steps_offset", self.steps_offset, 0))
         set_field(self, "eta", require_real("eta", self.eta))
@@ -171,4 +172,4 @@ class DDIM:
 
     def config(self) -> dict[str, object]:
         """Name and arguments as plain values, the schedule as a nested dict."""
-        return {"name": self.name, **dataclasses.asdict(self)}
+        return {"name": self.name, **dataclasses.asdict(self), "schedule": self.schedule.config()}

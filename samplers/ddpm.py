@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from samplers.coefficients import Update, advance, transitions
 from samplers.parameterization import PREDICTION_TYPES, predict
-from samplers.schedule import NoiseSchedule
+from samplers.schedule import NoiseSchedule, require_schedule
 from samplers.table_arithmetic import Scalar, square_root
 from samplers.timesteps import timesteps
 from samplers.validation import require_choice, require_int
@@ -112,6 +112,7 @@ class DDPM:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
+        require_schedule(self.schedule)
         set_field(self, "num_inference_steps", require_int("num_inference_steps", self.num_inference_steps, 1))
         set_field(self, "steps_offset", require_int("steps_offset", self.steps_offset, 0))
         require_choice("variance_type", self.variance_type, VARIANCE_TYPES)
@@ -153,4 +154,4 @@ class DDPM:
 
     def config(self) -> dict[str, object]:
         """Name and arguments as plain values, the schedule as a nested dict."""
-        return {"name": self.name, **dataclasses.asdict(self)}
+        return {"name": self.name, **dataclasses.asdict(self), "schedule": self.schedule.config()}

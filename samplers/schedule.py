@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,6 +39,8 @@ class NoiseSchedule:
             computes on this machine, bit for bit (and imports torch to do so). For T = 1000 the two differ by at most
             2e-6 relative in alphas_cumprod (2e-5 for squaredcos_cap_v2), but by up to 6e-4 in 1 - alphas_cumprod,
             which float32 forms by cancellation at the first timesteps.
+        trained_betas: (T,) betas given one by one, each in (0, 1); the other arguments but T are then not used. Kept as
+            a tuple.
 
     Raises:
         BadInput: an argument breaks its rule, or alphas_cumprod leaves the open interval (0, 1) in the chosen dtype,
@@ -49,6 +52,7 @@ class NoiseSchedule:
     beta_start: float = 1e-4
     beta_end: float = 0.02
     tables: str = "float64"
+    trained_betas: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -63,6 +67,8 @@ class NoiseSchedule:
                 got=f"beta_start={self.beta_start}, beta_end={self.beta_end}",
                 fix="reorder or shrink them",
             )
+        if self.trained_betas is not None:
+            set_field(self, "trained_betas", self._checked(self.trained_betas))
         first, last = self.alphas_cumprod[0], self.alphas_cumprod[-1]
         if not (last > 0 and first < 1):
             raise BadInput(
@@ -70,6 +76,16 @@ class NoiseSchedule:
                 got=f"{first} at the first timestep and {last} at the last",
                 fix="use tables='float64', a larger beta_start, a smaller beta_end or fewer timesteps",
             )
+
+    def _checked(self, betas: Sequence[float]) -> tuple[float, ...]:
+        values = tuple(require_real("trained_betas", beta) for beta in betas)
+        if len(values) != self.num_train_timesteps or not all(0 < beta < 1 for beta in values):
+            raise BadInput(
+                "trained_betas must hold one number in (0, 1) for each training timestep",
+                got=f"{len(values)} numbers for {self.num_train_timesteps} timesteps",
+                fix="give all of them, and num_train_timesteps",
+            )
+        return values
 
     @property
     def betas(self) -> Table:
@@ -82,8 +98,26 @@ class NoiseSchedule:
         return _tables(self)[1]
 
     def config(self) -> dict[str, object]:
-        """The arguments as a plain dict of str, int and float."""
-        return dataclasses.asdict(self)
+        """The arguments as a plain dict of str, int and float, and a list for trained_betas where they are given."""
+        values = dataclasses.asdict(self)
+        betas = values.pop("trained_betas")
+        return values if betas is None else {**values, "trained_betas": list(betas)}
+
+
+def require_schedule(schedule: NoiseSchedule | None) -> NoiseSchedule:
+    """Return ``schedule`` if it is one.
+
+    Raises:
+        BadInput: None, or anything else: the network was trained without alphas_cumprod (flow matching), or its
+            checkpoint came without a scheduler.
+    """
+    if not isinstance(schedule, NoiseSchedule):
+        raise BadInput(
+            "sampling needs a noise schedule, which a flow-matching model, or one without its scheduler, does not have",
+            got=repr(schedule),
+            fix="run single forward passes, or give the model its schedule with dataclasses.replace",
+        )
+    return schedule
 
 
 @lru_cache(maxsize=256)
@@ -91,7 +125,9 @@ def _tables(schedule: NoiseSchedule) -> tuple[Table, Table]:
     # Kept outside the instance, so that copies and unpickled schedules share these read-only arrays.
     dtype = DTYPES[schedule.tables]
     count, start, end = schedule.num_train_timesteps, schedule.beta_start, schedule.beta_end
-    if schedule.beta_schedule == "linear":
+    if schedule.trained_betas is not None:
+        betas = np.array(schedule.trained_betas, np.float64).astype(dtype)
+    elif schedule.beta_schedule == "linear":
         betas = linspace(start, end, count, dtype)
     elif schedule.beta_schedule == "scaled_linear":
         betas = linspace(start**0.5, end**0.5, count, dtype) ** 2

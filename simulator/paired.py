@@ -7,7 +7,7 @@ shared by all. Arms are computed side by side only to share work: each arm's num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,22 +16,22 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samplers.coefficients import Update, advance
+from samplers.coefficients import advance
 from samplers.errors import BadInput
 from samplers.noise import NoiseStream
-from samplers.parameterization import predict
 from samplers.sampler import Sampler
+from samplers.schedule import require_schedule
 from samplers.state import FLOAT64, State
 from simulator.correction import Correction, NoCorrection
-from simulator.instrument.contractions import Contraction
-from simulator.instrument.forward import forward
-from simulator.instrument.interception import Handler
+from simulator.decoded import DecodedRecord
 from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
+from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
-from simulator.provenance import run_config
+from simulator.provenance import canonical, run_config
 from simulator.record import ChannelRecord, SiteRecord
+from simulator.reference import Point, full_precision
 from simulator.run_dataset import run_dataset
 
 INJECTED, ACCUMULATED = "injected", "accumulated"
@@ -68,6 +68,7 @@ def run_arms(
     kinds: tuple[str, ...] = (INJECTED, ACCUMULATED),
     sites: bool = True,
     state: State = FLOAT64,
+    conditioning: Conditioning | None = None,
     progress: Progress | None = None,
 ) -> tuple[xr.Dataset, ...]:
     """Sample with full precision and with every arm on shared noise, and record the noise between them.
@@ -82,16 +83,18 @@ def run_arms(
         kinds: noise to record; without "accumulated" no arm walks its own trajectory.
         sites: whether to record every site's output, or only epsilon and x.
         state: arithmetic of x_t and of the update.
+        conditioning: what samples are conditioned on, and guidance; the quantized networks' own if None.
         progress: called after each step.
 
     Returns:
         One dataset per arm; ``simulator.variables`` defines each variable.
 
     Raises:
-        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a sampler of another prediction_type,
-            a correction fitted for another use.
+        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a model without a noise schedule, a
+            sampler of another prediction_type, a correction fitted for another use, conditions that do not fit.
     """
     model = _check(arms, sampler, samples, batch_size, kinds)
+    conditioning = _shared_conditioning(arms, conditioning)
     settings = {
         "sampler": sampler.config(),
         "state": type(state).__name__,
@@ -102,10 +105,11 @@ def run_arms(
         "kinds": list(kinds),
         "sites": sites,
     }
-    configs = [run_config(arm.quantized, arm.correction, **settings) for arm in arms]
+    configs = [run_config(arm.quantized, arm.correction, conditioning, **settings) for arm in arms]
     for arm, config in zip(arms, configs, strict=True):
         arm.correction.check(config)
-    networks = {id(arm.quantized): _Network(arm.quantized, sampler, samples, kinds, sites) for arm in arms}
+    passes = 1 if conditioning is None else conditioning.passes
+    networks = {id(arm.quantized): _Network(arm.quantized, sampler, samples, kinds, sites, passes) for arm in arms}
     runs = [_ArmRun(arm, networks[id(arm.quantized)], sampler, samples, kinds) for arm in arms]
     noise = NoiseStream(seed, purpose)
     batches = range(0, samples, batch_size)
@@ -113,7 +117,8 @@ def run_arms(
     with watching(model.module):
         for done, first in enumerate(batches):
             members = np.arange(first, min(first + batch_size, samples))
-            for point in _full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members):
+            call = call_for(model, conditioning, members)
+            for point in full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members, call):
                 if INJECTED in kinds:
                     for network in networks.values():
                         network.inject(point)
@@ -121,8 +126,10 @@ def run_arms(
                     arm_run.step(point)
                 if progress is not None:
                     progress(done * len(sampler.updates) + point.step + 1, total)
+            decoder = model.decoder if ACCUMULATED in kinds else None
+            pixels = None if decoder is None else decoder.decode(point.x_next)
             for arm_run in runs:
-                arm_run.keep_final(point.x_next)
+                arm_run.keep_final(point, pixels)
     return tuple(arm_run.dataset(config) for arm_run, config in zip(runs, configs, strict=True))
 
 
@@ -132,7 +139,8 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
             raise BadInput(f"{name} must be at least 1", got=value, fix="ask for one or more")
     if not kinds or not set(kinds) <= {INJECTED, ACCUMULATED}:
         raise BadInput(f"kinds must be among {INJECTED} and {ACCUMULATED}", got=kinds, fix="name one or both")
-    models = {(arm.quantized.model.weights_digest, id(arm.quantized.model.module)): arm.quantized.model for arm in arms}
+    every = [arm.quantized.model for arm in arms]
+    models = {(model.weights_digest, id(model.module), id(model.decoder)): model for model in every}
     if len(models) != 1:
         raise BadInput(
             "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"
@@ -140,6 +148,7 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
     if len(found := {arm.quantized.allow_float for arm in arms}) != 1:
         raise BadInput("arms of one run must allow the same modules in float", got=found, fix="make one run for each")
     model = next(iter(models.values()))
+    require_schedule(model.schedule)
     if sampler.prediction_type != model.prediction_type:
         raise BadInput(
             f"the sampler's prediction_type must be the model's, {model.prediction_type!r}",
@@ -149,87 +158,49 @@ def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int,
     return model
 
 
-@dataclass(frozen=True)
-class _Arithmetic:
-    """The state's arithmetic at one step."""
-
-    state: State
-    prediction_type: str
-    update: Update
-
-    def predict(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(x0, epsilon) from the network's output at x."""
-        return predict(self.state, self.prediction_type, self.update, x, self.state.cast(output))
-
-    def x0(self, epsilon: Tensor, x: Tensor) -> Tensor:
-        """The x0 that goes with a corrected epsilon."""
-        return predict(self.state, "epsilon", self.update, x, epsilon)[0]
-
-
-@dataclass(frozen=True)
-class _Point:
-    """What full precision did at one step of one batch."""
-
-    step: int
-    members: np.ndarray
-    timestep: Tensor
-    arithmetic: _Arithmetic
-    outputs: dict[SiteKey, Tensor]
-    x: Tensor
-    epsilon: Tensor
-    x_next: Tensor
-    z: Tensor | None
-
-
-def _full_precision(
-    model: Model,
-    allow_float: tuple[str, ...],
-    sampler: Sampler,
-    state: State,
-    noise: NoiseStream,
-    members: np.ndarray,
-) -> Iterator[_Point]:
-    """Walk the full-precision trajectory of one batch, step by step."""
-    x = state.cast(noise.initial(members, model.sample_shape))
-    for step, update in enumerate(sampler.updates):
-        outputs: dict[SiteKey, Tensor] = {}
-        timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-        output = forward(model.module, _keep(outputs), x.float(), timestep, call=model.call, allow_float=allow_float)
-        arithmetic = _Arithmetic(state, sampler.prediction_type, update)
-        x0, epsilon = arithmetic.predict(output, x)
-        z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
-        x_next = advance(state, update, x, x0, epsilon, z)
-        yield _Point(step, members, timestep, arithmetic, outputs, x, epsilon, x_next, z)
-        x = x_next
-
-
-def _keep(outputs: dict[SiteKey, Tensor]) -> Handler:
-    """Handler that computes in float and keeps each site's output for this step."""
-
-    def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-        outputs[site] = contraction.float()
-        return outputs[site]
-
-    return handle
+def _shared_conditioning(arms: Sequence[Arm], given: Conditioning | None) -> Conditioning | None:
+    """The run's conditions: those given, else those that all quantized networks share."""
+    own = [arm.quantized.conditioning for arm in arms]
+    if len({None if one is None else canonical(one.config()) for one in own}) != 1 and given is None:
+        raise BadInput(
+            "arms of one run must have the same conditions", got="different ones", fix="name the run's conditioning"
+        )
+    chosen = own[0] if given is None else given
+    passes = {1 if one is None else one.passes for one in (*own, chosen)}
+    if len(passes) != 1:
+        raise BadInput(
+            "a run under guidance needs networks quantized under guidance, and a run without it, without",
+            got="one of each",
+            fix="give QuantizedModel the run's conditioning",
+        )
+    return chosen
 
 
 class _Network:
     """One quantized network under way; its injected pass serves all arms that use it."""
 
     def __init__(
-        self, quantized: QuantizedModel, sampler: Sampler, samples: int, kinds: tuple[str, ...], sites: bool
+        self,
+        quantized: QuantizedModel,
+        sampler: Sampler,
+        samples: int,
+        kinds: tuple[str, ...],
+        sites: bool,
+        passes: int,
     ) -> None:
-        self._quantized = quantized
-        self._new_record = lambda: SiteRecord(len(sampler.updates), samples, quantized.sites) if sites else None
+        def new_record() -> SiteRecord | None:
+            return SiteRecord(len(sampler.updates), samples, quantized.sites, passes=passes) if sites else None
+
+        self._quantized, self._new_record = quantized, new_record
         self.sites = self._new_record() if INJECTED in kinds else None
         self.epsilon: Tensor
 
-    def inject(self, point: _Point) -> None:
+    def inject(self, point: Point) -> None:
         """Run on the full-precision x_t."""
         output = self.forward(point, point.x, self.sites)
         self.epsilon = point.arithmetic.predict(output, point.x)[1]
 
-    def forward(self, point: _Point, x: Tensor, record: SiteRecord | None) -> Tensor:
+    def forward(self, point: Point, x: Tensor, record: SiteRecord | None) -> Tensor:
         """Run on x, recording every site's noise against full precision."""
 
         def watch(site: SiteKey, found: Emulated) -> None:
@@ -238,7 +209,7 @@ class _Network:
 
         # full precision was audited on this very timestep; the quantized pass is held to the same sites
         watcher = None if record is None else watch
-        return self._quantized(x.float(), point.timestep, watcher, step=point.step, audit=False)
+        return self._quantized(x.float(), point.timestep, watcher, step=point.step, audit=False, call=point.call)
 
     def new_record(self) -> SiteRecord | None:
         """An empty record of this network's sites, if they are recorded."""
@@ -257,9 +228,11 @@ class _ArmRun:
         self._sites = network.new_record() if self._accumulates else None
         self._state = ChannelRecord(len(self._updates), samples, channels) if self._accumulates else None
         self._shown: dict[str, list[np.ndarray]] = {"sample_reference": [], "sample_quantized": []}
+        self._decoder = arm.quantized.model.decoder if self._accumulates else None
+        self._decoded = None if self._decoder is None else DecodedRecord(samples)
         self.x: Tensor
 
-    def step(self, point: _Point) -> None:
+    def step(self, point: Point) -> None:
         """Record the injected noise, then walk one step of the arm's own trajectory."""
         correct, step, members = self._arm.correction.epsilon, point.step, point.members
         if INJECTED in self._epsilon:
@@ -277,12 +250,14 @@ class _ArmRun:
         self.x = advance(point.arithmetic.state, self._updates[step], self.x, x0, epsilon, point.z)
         self._state.add(step, members, point.x_next, self.x)
 
-    def keep_final(self, reference: Tensor) -> None:
-        """Keep the first final samples as images."""
+    def keep_final(self, point: Point, pixels: Tensor | None) -> None:
+        """Keep the first final samples, and the noise of all in pixels; ``pixels`` are the decoded reference's."""
         if self._accumulates:
-            for name, x in (("sample_reference", reference), ("sample_quantized", self.x)):
+            for name, x in (("sample_reference", point.x_next), ("sample_quantized", self.x)):
                 missing = SHOWN - sum(map(len, self._shown[name]))
                 self._shown[name].append(x[: max(missing, 0)].float().numpy())
+        if self._decoder is not None and self._decoded is not None and pixels is not None:
+            self._decoded.add(point.members, pixels, self._decoder.decode(self.x))
 
     def dataset(self, config: dict[str, Any]) -> xr.Dataset:
         """What was recorded."""
@@ -291,5 +266,6 @@ class _ArmRun:
         shown = {name: np.concatenate(images) for name, images in self._shown.items() if images}
         arm = self._arm
         return run_dataset(
-            config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown
-        )
+            config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown,
+            self._decoded,
+        )  # fmt: skip

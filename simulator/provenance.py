@@ -14,6 +14,7 @@ from torch import nn
 
 from simulator.correction import Correction
 from simulator.instrument.rungs import Rung
+from simulator.models.conditioning import Conditioning, conditioning_config
 from simulator.models.registry import Model
 from simulator.threads import get_threads
 
@@ -27,7 +28,9 @@ TARGET = "int32-float32"
 """The machine emulated: exact int32 accumulation, float32 rescaling (``simulator.arithmetic.contract``)."""
 
 
-def run_config(quantized: QuantizedModel, correction: Correction, **settings: Any) -> dict[str, Any]:
+def run_config(
+    quantized: QuantizedModel, correction: Correction, conditioning: Conditioning | None = None, **settings: Any
+) -> dict[str, Any]:
     """All that determines the bytes of a run's file, as plain JSON values."""
     # each named only where it says something: keys of plain runs stay as they were
     allowed = {"allow_float": list(quantized.allow_float)} if quantized.allow_float else {}
@@ -37,6 +40,7 @@ def run_config(quantized: QuantizedModel, correction: Correction, **settings: An
         **model_config(quantized.model),
         **allowed,
         **rung,
+        **conditioning_config(conditioning),
         **({} if scheme.is_short else {"scheme_config": scheme.config()}),
         "scheme": str(scheme),
         "ranges": dict(quantized.ranges.source),
@@ -48,9 +52,12 @@ def run_config(quantized: QuantizedModel, correction: Correction, **settings: An
 
 def model_config(model: Model) -> dict[str, Any]:
     """What determines the bits of a model's float operations here: weights, memory format, threads, and our version."""
+    # named only where there is one: keys of models without a decoder stay as they were
+    decoder = {} if model.decoder is None else {"decoder": model.decoder.config()}
     return {
         "model": f"{model.name}@{model.version}",
         "weights_digest": model.weights_digest,
+        **decoder,
         "memory_format": memory_format(model.module),
         "threads": get_threads(),
         "numerics_version": NUMERICS_VERSION,

@@ -48,8 +48,9 @@ class SiteRecord:
         saturated: output codes that clipping changed.
     """
 
-    def __init__(self, steps: int, samples: int, sites: tuple[SiteFacts, ...]) -> None:
+    def __init__(self, steps: int, samples: int, sites: tuple[SiteFacts, ...], *, passes: int = 1) -> None:
         self._index = {facts.key: index for index, facts in enumerate(sites)}
+        self._passes = passes  # rows of a forward pass per sample: 2 under guidance
         self._axes = [facts.sample_axis if facts.batched else None for facts in sites]
         self._blocks = np.zeros((steps, len(sites), block_count(samples), SIZE))
         self.clipped, self.overflowed, self.saturated = np.zeros((3, steps, len(sites)), np.int64)
@@ -58,7 +59,8 @@ class SiteRecord:
         """Record samples ``members`` of ``site`` at ``step``; the reference is float32."""
         index = self._index[site]
         batch, axis = len(members), self._axes[index]
-        rows = row_moments(_sample_rows(reference, batch, axis), _sample_rows(found.output, batch, axis))
+        y, other = (sample_rows(output, batch, axis, self._passes) for output in (reference, found.output))
+        rows = row_moments(y, other)
         merge_into_blocks(self._blocks[step, index], rows, members)
         self.clipped[step, index] += found.clipped
         self.overflowed[step, index] += found.overflowed
@@ -80,12 +82,18 @@ def central_moments(moments: np.ndarray) -> np.ndarray:
     return stored
 
 
-def _sample_rows(output: Tensor, batch: int, axis: int | None) -> np.ndarray:
-    """One row per sample; images in channels-last order, which is how the engine leaves them."""
+def sample_rows(output: Tensor, batch: int, axis: int | None, passes: int = 1) -> np.ndarray:
+    """One row per sample; images in channels-last order, which is how the engine leaves them.
+
+    With several ``passes`` the output holds all samples of the first, then all of the next: a sample's row is made of
+    its parts in each.
+    """
     if axis:
         output = output.movedim(axis, 0)
     if output.ndim == 4:
         output = output.permute(0, 2, 3, 1)
     if axis is None:  # computed once for all samples, such as an embedding of positions
         output = output.expand(batch, *output.shape)
+    elif passes > 1:
+        output = output.unflatten(0, (passes, batch, -1)).movedim(1, 0)
     return output.reshape(batch, -1).contiguous().numpy()

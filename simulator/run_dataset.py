@@ -9,6 +9,7 @@ import xarray as xr
 
 from samplers.sampler import Sampler
 from simulator.correction import Correction
+from simulator.decoded import DecodedRecord
 from simulator.instrument.quantized import QuantizedModel
 from simulator.moments import moment_names
 from simulator.provenance import canonical, environment, run_key
@@ -25,6 +26,7 @@ def run_dataset(
     state: ChannelRecord | None,
     sites: dict[str, SiteRecord],
     shown: dict[str, np.ndarray],
+    decoded: DecodedRecord | None,
 ) -> xr.Dataset:
     """Label what was recorded; keys of ``epsilon`` and ``sites`` are the kinds of noise."""
     arrays = {**_per_step(sampler, correction), **shown}
@@ -35,6 +37,8 @@ def run_dataset(
     if state is not None:
         arrays["state_accumulated"] = state.blocks()
         arrays["state_sample_accumulated"] = state.samples()
+    if decoded is not None:
+        arrays |= decoded.arrays()
     for kind, site_record in sites.items():
         arrays[f"site_{kind}"] = site_record.blocks()
         arrays[f"site_clipped_{kind}"] = site_record.clipped
@@ -55,6 +59,8 @@ def run_dataset(
         "eta": float(config["sampler"].get("eta", np.nan)),
         "seed": config["seed"],
     }
+    if "guidance" in config:
+        coords["guidance"] = config["guidance"]
     attrs = {"config": canonical(config), "key": run_key(config), **environment()}
     data = {name: (BY_NAME[name].dims, array, BY_NAME[name].attrs) for name, array in arrays.items()}
     return xr.Dataset(data, coords=coords, attrs=attrs)

@@ -1,7 +1,8 @@
 """Every stored variable, named once: dimensions, unit, long name, definition.
 
 Dimensions: ``step`` (loop index), ``site`` (contraction), ``channel``, ``block`` (replicate block: sample i is in block
-i mod 64), ``sample``, ``moment``; ``shown``, ``row`` and ``column`` of the final images that are kept.
+i mod 64), ``sample``, ``moment``; ``shown``, ``row`` and ``column`` of the final images that are kept. After
+decoding: ``image_channel``, and ``image``, ``image_row`` and ``image_column`` of the decoded images that are kept.
 
 A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such as ``yye`` = mean of
 (y - mean_y)^2 (e - mean_e); multiply by the count for the sum.
@@ -9,28 +10,13 @@ A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from simulator.attribution_variables import ATTRIBUTION
+from simulator.variable import INJECTED, Variable
 
-
-@dataclass(frozen=True)
-class Variable:
-    """One variable of a run's dataset."""
-
-    name: str
-    dims: tuple[str, ...]
-    unit: str
-    long_name: str
-    definition: str
-
-    @property
-    def attrs(self) -> dict[str, str]:
-        """Attributes stored with the variable."""
-        return {"units": self.unit, "long_name": self.long_name, "definition": self.definition}
-
-
-_INJECTED = "both networks see the full-precision trajectory's x_t"
 _ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
-_AFTER = "the quantized prediction is taken after correction"
+_AFTER = "the prediction is taken after guidance, the quantized one also after correction"
+_PASSES = "under guidance a sample's elements are those of its unconditional and of its conditional pass"
+_DECODED = f"only of a latent model, whose decoder runs in float; {_ACCUMULATED}"
 
 VARIABLES = (
     Variable("timestep", ("step",), "1", "training timestep", "training index t that the network is called with"),
@@ -49,7 +35,7 @@ VARIABLES = (
         ("step", "channel", "block", "moment"),
         "1",
         "injected noise of epsilon",
-        f"joint moments of y = epsilon and e = quantized epsilon - epsilon, per element; {_INJECTED}; {_AFTER}",
+        f"joint moments of y = epsilon and e = quantized epsilon - epsilon, per element; {INJECTED}; {_AFTER}",
     ),
     Variable(
         "epsilon_accumulated",
@@ -92,14 +78,16 @@ VARIABLES = (
         ("step", "site", "block", "moment"),
         "1",
         "injected noise of a site's output",
-        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_INJECTED}",
+        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {INJECTED}; "
+        f"{_PASSES}",
     ),
     Variable(
         "site_accumulated",
         ("step", "site", "block", "moment"),
         "1",
         "accumulated noise of a site's output",
-        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_ACCUMULATED}",
+        f"joint moments of y = float output and e = integer output - y, all sites before it quantized; {_ACCUMULATED}; "
+        f"{_PASSES}",
     ),
     Variable("site_count", ("site", "block"), "1", "elements", "elements behind each site moment"),
     Variable(
@@ -147,7 +135,9 @@ VARIABLES = (
         "absent where nothing is requantized",
     ),
     Variable("site_operands", ("site",), "1", "operand elements", "run-time operand elements per sample and step"),
-    Variable("site_macs", ("site",), "1", "multiply-accumulates", "per sample and forward pass"),
+    Variable(
+        "site_macs", ("site",), "1", "multiply-accumulates", "per sample and forward pass; both passes under guidance"
+    ),
     Variable("site_weight_bits", ("site",), "bit", "weight bits", "0 where both operands are activations"),
     Variable("site_activation_bits", ("site",), "bit", "activation bits", "bits of the widest run-time operand"),
     Variable(
@@ -178,6 +168,35 @@ VARIABLES = (
         "final samples of the quantized run",
         "x_0 of the first samples, in the model's own scale",
     ),
+    Variable(
+        "decoded_accumulated",
+        ("image_channel", "block", "moment"),
+        "1",
+        "accumulated noise of the final samples after decoding",
+        f"joint moments of y = decoded x_0 and e = decoded quantized x_0 - decoded x_0, per pixel; {_DECODED}",
+    ),
+    Variable(
+        "decoded_sample_accumulated",
+        ("image_channel", "sample", "moment"),
+        "1",
+        "accumulated noise of the final samples after decoding, per sample",
+        "as decoded_accumulated, over the pixels of one sample",
+    ),
+    Variable("decoded_count", ("image_channel", "block"), "1", "pixels", "pixels behind each decoded moment"),
+    Variable(
+        "decoded_reference",
+        ("image", "image_channel", "image_row", "image_column"),
+        "1",
+        "decoded final samples in full precision",
+        "pixels of the first samples, in the decoder's own scale",
+    ),
+    Variable(
+        "decoded_quantized",
+        ("image", "image_channel", "image_row", "image_column"),
+        "1",
+        "decoded final samples of the quantized run",
+        "pixels of the first samples, in the decoder's own scale",
+    ),
 )
 
-BY_NAME = {variable.name: variable for variable in VARIABLES}
+BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION)}

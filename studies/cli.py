@@ -28,7 +28,9 @@ def _root() -> None:
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Option(help="A shipped model, with @version to pin one.")] = "digits-unet",
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
+    ] = "digits-unet",
     scheme: Annotated[
         list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
     ] = None,
@@ -41,6 +43,10 @@ def run(
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
     calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and PTQD are fitted on.")] = 256,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
     out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -50,7 +56,8 @@ def run(
 
     run_main_job(
         model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
-        calibration_samples=calibration_samples, threads=threads, out=out, as_json=json,
+        calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
+        out=out, as_json=json,
     )  # fmt: skip
 
 
@@ -68,8 +75,35 @@ def train(
 
 
 @app.command()
-def sites(
+def export_onnx(
     model: Annotated[str, typer.Argument(help="A shipped model, with @version to pin one.")],
+    scheme: Annotated[str, typer.Option(help="An 8-bit scheme with a weight scale per output channel.")] = "w8a8",
+    output: Annotated[Path | None, typer.Option(help="The file. [default: MODEL-SCHEME.onnx]")] = None,
+    sampler: Annotated[str, typer.Option(help="ddim or ddpm: what ranges are calibrated along.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges are fitted on.")] = 256,
+    threads: Annotated[int | None, typer.Option(help="Threads. [default: all cores]")] = None,
+    replace: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    check: Annotated[
+        int, typer.Option(help="Samples to draw with onnxruntime, every pass compared with the simulator's.", min=0)
+    ] = 0,
+) -> None:
+    """Write the calibrated, quantized model as ONNX: int8 operators between QuantizeLinear and DequantizeLinear."""
+    from studies.export import run_export
+
+    same = run_export(
+        model=model, scheme=scheme, output=output, replace=replace, check=check, sampler=sampler, steps=steps, eta=eta,
+        seed=seed, calibration_samples=calibration_samples, threads=threads,
+    )  # fmt: skip
+    if not same:
+        raise typer.Exit(1)
+
+
+@app.command()
+def sites(
+    model: Annotated[str, typer.Argument(help="A shipped model, a diffusers folder (./path), or module:factory.")],
     scheme: Annotated[
         list[str] | None, typer.Option(help="Short string or TOML file; repeat for several. [default: as run]")
     ] = None,
@@ -77,14 +111,19 @@ def sites(
     allow_float: Annotated[
         list[str] | None, typer.Option(help="Pattern of sites and modules that stay in float; repeat for several.")
     ] = None,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Print every contraction, what schemes make of it, and what they cost: MACs, bit operations, weight bytes."""
     from studies.sites import show_sites
 
     show_sites(
-        model=model, schemes=tuple(scheme or ()), steps=steps, allow_float=tuple(allow_float or ()), as_json=json
-    )
+        model=model, schemes=tuple(scheme or ()), steps=steps, allow_float=tuple(allow_float or ()),
+        conditioning=conditioning, guidance=guidance, as_json=json,
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -51,7 +51,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 def print_summary(rows: Sequence[dict[str, Any]]) -> None:
     """The short table of a job's results."""
+    latent = any("decoded_db" in row for row in rows)
     header = ["run", "eta", "injected", "last", "accum.", "x0", "95 %", "median x0"]
+    header += ["pixels", "median"] if latent else []
     cells = [
         [
             row["scheme"] + ("" if row["correction"] == "none" else f"+{row['correction']}"),
@@ -62,12 +64,15 @@ def print_summary(rows: Sequence[dict[str, Any]]) -> None:
             _db(row["final_sample_db"]),
             f"{_db(row['final_sample_db_low'])}..{_db(row['final_sample_db_high'])}",
             _db(row["final_sample_median_db"]),
+            *([_db(row["decoded_db"]), _db(row["decoded_median_db"])] if latent else []),
         ]
         for row in rows
     ]
     print_table("SQNR in dB", header, cells)
     print("injected, accum.: epsilon, median over steps; last: injected at the last step;")
     print("x0: final sample, pooled over samples, with its interval, and its median over samples")
+    if latent:
+        print("pixels: the same of the decoded samples, pooled, and its median over samples; x0 is the latent")
 
 
 def _db(value: float) -> str:

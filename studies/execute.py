@@ -14,6 +14,7 @@ from samplers.sampler import Sampler
 from simulator.calibration.trajectory import PURPOSE, calibrate_ranges
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Scheme
+from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
 from simulator.paired import INJECTED, Arm, run_arms
 from studies.job import Job, Part
@@ -30,13 +31,14 @@ class Plan:
     model: Model
     schemes: Mapping[str, Scheme]
     samplers: Mapping[Part, Sampler]
+    conditioning: Conditioning | None = None
 
 
 def plan(job: Job, model: Model) -> Plan:
     """Build samplers and schemes.
 
     Raises:
-        BadInput: a scheme, step count or eta that breaks its rule.
+        BadInput: a scheme, step count, eta or conditions that break their rule.
     """
     if job.calibration_samples < MIN_BLOCKS:
         raise BadInput(
@@ -45,7 +47,11 @@ def plan(job: Job, model: Model) -> Plan:
             fix="use more; the default is 256",
         )
     schemes = {text: Scheme.parse(text) for part in job.parts for text in part.schemes}
-    return Plan(job, model, schemes, {part: part.build(model, job.num_inference_steps) for part in job.parts})
+    conditioning = job.conditions()
+    if conditioning is not None:
+        conditioning.of(model, range(1))
+    samplers = {part: part.build(model, job.num_inference_steps) for part in job.parts}
+    return Plan(job, model, schemes, samplers, conditioning)
 
 
 def execute(
@@ -69,15 +75,18 @@ def _execute_part(plan: Plan, part: Part, report: Report, kernels_ready: Callabl
         return lambda done, total: report(f"{part.title}: {what}", done, total)
 
     fit_set: dict[str, Any] = {"samples": job.calibration_samples, **common}
+    given = plan.conditioning
     schemes = [plan.schemes[text] for text in part.schemes]
     ranges = {  # outputs are observed for the schemes that need them, so that no run's key depends on its neighbours
         outputs: calibrate_ranges(
-            plan.model, sampler, outputs=outputs, progress=progress("calibrating ranges"), **fit_set
+            plan.model, sampler, outputs=outputs, conditioning=given, progress=progress("calibrating ranges"), **fit_set
         )
         for outputs in sorted({scheme.requantizes for scheme in schemes})
     }
     kernels_ready()
-    networks = [QuantizedModel(plan.model, scheme, ranges[scheme.requantizes]) for scheme in schemes]
+    networks = [
+        QuantizedModel(plan.model, scheme, ranges[scheme.requantizes], conditioning=given) for scheme in schemes
+    ]
     fits = run_arms(
         [Arm(network) for network in networks],
         sampler,

@@ -10,6 +10,7 @@ from samplers.errors import BadInput
 
 if TYPE_CHECKING:
     from samplers.sampler import Sampler
+    from simulator.models.conditioning import Conditioning
     from simulator.models.registry import Model
 
 SAMPLERS = ("ddim", "ddpm")
@@ -66,10 +67,12 @@ class Part:
         """The sampler of this part on the model's schedule."""
         from samplers.ddim import DDIM
         from samplers.ddpm import DDPM
+        from samplers.schedule import require_schedule
 
+        schedule = require_schedule(model.schedule)
         if self.eta is None:
-            return DDPM(model.schedule, num_inference_steps, prediction_type=model.prediction_type)
-        return DDIM(model.schedule, num_inference_steps, eta=self.eta, prediction_type=model.prediction_type)
+            return DDPM(schedule, num_inference_steps, prediction_type=model.prediction_type)
+        return DDIM(schedule, num_inference_steps, eta=self.eta, prediction_type=model.prediction_type)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Job:
     """One invocation of ``qnoise run``.
 
     Args:
-        model: name, ``digits-unet`` or ``digits-unet@1``.
+        model: name, ``digits-unet`` or ``digits-unet@1``; a path with a slash; or ``module:factory``.
         parts: what to run.
         num_inference_steps: steps of every sampler.
         samples: evaluated samples.
@@ -85,6 +88,8 @@ class Job:
         calibration_samples: samples that ranges and corrections are fitted on.
         batch_size: samples per forward pass.
         threads: threads of float operations and kernels.
+        conditioning: safetensors file of the samples' conditions, None for none.
+        guidance: weight of classifier-free guidance; 1 without conditions.
     """
 
     model: str
@@ -95,6 +100,8 @@ class Job:
     calibration_samples: int = 256
     batch_size: int = 256
     threads: int = 1
+    conditioning: str | None = None
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "samples", "calibration_samples", "batch_size", "threads"):
@@ -109,17 +116,44 @@ class Job:
                 )
         if self.threads > MOST_THREADS:
             raise BadInput(f"threads must be at most {MOST_THREADS}", got=self.threads, fix="use the number of cores")
+        if self.conditioning is None and self.guidance != 1:
+            raise BadInput(
+                "guidance needs conditions", got=f"--guidance {self.guidance:g} alone", fix="add --conditioning"
+            )
         if not 0 <= self.seed < 2**63:
             raise BadInput("seed must be at least 0 and below 2**63", got=self.seed, fix="use such an integer")
 
     def config(self, model: Model) -> dict[str, Any]:
-        """All that determines the results, as plain JSON values."""
+        """All that determines the results, as plain JSON values; of conditions their digests, not their file."""
         from simulator.instrument.scheme import Scheme
+        from simulator.models.conditioning import conditioning_config
         from simulator.provenance import model_config
 
         files = sorted({text for part in self.parts for text in part.schemes if text.endswith(".toml")})
         schemes = {"schemes": {text: Scheme.parse(text).config() for text in files}} if files else {}
-        return {**dataclasses.asdict(self), **model_config(model), **schemes, "threads": self.threads}
+        own = {name: v for name, v in dataclasses.asdict(self).items() if name not in ("conditioning", "guidance")}
+        conditions = conditioning_config(self.conditions())
+        unshipped = self._unshipped(model)
+        return {**own, **model_config(model), **unshipped, **schemes, **conditions, "threads": self.threads}
+
+    def conditions(self) -> Conditioning | None:
+        """What samples are conditioned on, read from the file."""
+        from simulator.models.conditioning import Conditioning
+
+        return None if self.conditioning is None else Conditioning.from_file(self.conditioning, weight=self.guidance)
+
+    def _unshipped(self, model: Model) -> dict[str, Any]:
+        """What a shipped model's version fixes, and another's name and weights do not."""
+        from samplers.schedule import require_schedule
+        from simulator.models.loading import is_factory, is_folder
+
+        if not is_folder(self.model) and not is_factory(self.model):
+            return {}
+        return {
+            "schedule": require_schedule(model.schedule).config(),
+            "prediction_type": model.prediction_type,
+            "sample_shape": list(model.sample_shape),
+        }
 
     def key(self, model: Model) -> str:
         """SHA-256 of the canonical configuration."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ def job_from_options(
     seed: int,
     calibration_samples: int,
     threads: int | None,
+    conditioning: Path | None = None,
+    guidance: float = 1.0,
 ) -> Job:
     """The job that the command line asks for.
 
@@ -40,7 +43,15 @@ def job_from_options(
         parts = default_parts()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Job(
-        model, parts, steps, samples, seed, calibration_samples, threads=available if threads is None else threads
+        model,
+        parts,
+        steps,
+        samples,
+        seed,
+        calibration_samples,
+        threads=available if threads is None else threads,
+        conditioning=None if conditioning is None else str(conditioning),
+        guidance=guidance,
     )
 
 
@@ -61,7 +72,7 @@ def _find_or_compute(
     job: Job, out: Path, kernels_ready: Callable[[], None], started: float
 ) -> tuple[list[xr.Dataset], Path, bool]:
     """The job's runs, their folder, and whether it was there already."""
-    from simulator.models.registry import load
+    from simulator.models.loading import is_factory, load
     from simulator.threads import set_threads
     from studies.console import progress
     from studies.execute import execute, plan
@@ -69,6 +80,8 @@ def _find_or_compute(
     from studies.store import write
 
     set_threads(job.threads)
+    if is_factory(job.model):
+        put_working_folder_on_path()
     model = load(job.model)
     checked, config = plan(job, model), job.config(model)
     require_writable(out)
@@ -85,6 +98,12 @@ def _find_or_compute(
     except AlreadyThere:  # the same job finished elsewhere meanwhile, with the same bytes
         return load_runs(folder, config), folder, True
     return [dataset for _, datasets in parts for dataset in datasets], folder, False
+
+
+def put_working_folder_on_path() -> None:
+    """As ``python -m`` does, so that ``module:factory`` finds what lies where the command runs."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _files(parts: list[tuple[str, tuple[xr.Dataset, ...]]], config: dict[str, Any], started: float) -> dict[str, bytes]:

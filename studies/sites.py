@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplers.errors import BadInput
@@ -13,17 +14,21 @@ if TYPE_CHECKING:
     from simulator.instrument.accounting import Account, SiteCost
     from simulator.instrument.coverage import Coverage
     from simulator.instrument.survey import SiteFacts
+    from simulator.models.conditioning import Conditioning
     from simulator.models.registry import Model
 
 
 def show_sites(
-    *, model: str, schemes: tuple[str, ...], steps: int, allow_float: tuple[str, ...], as_json: bool
-) -> None:
+    *, model: str, schemes: tuple[str, ...], steps: int, allow_float: tuple[str, ...], as_json: bool,
+    conditioning: Path | None = None, guidance: float = 1.0,
+) -> None:  # fmt: skip
     """Print the site table and totals of a network under schemes, or both as JSON.
+
+    A latent model's decoder, which stays in float, is not counted.
 
     Raises:
         BadInput: an unknown model, a scheme that is none or that the network cannot have, schemes of one name, more
-            steps than the model has timesteps.
+            steps than the model has timesteps, conditions that the network does not take.
         UncoveredContraction: a contraction outside sites that ``allow_float`` does not name.
     """
     import torch  # noqa: F401 - before any kernel, so that both use torch's OpenMP pool
@@ -32,17 +37,21 @@ def show_sites(
     from simulator.instrument.plan import Plan
     from simulator.instrument.scheme import Scheme
     from simulator.instrument.survey import survey
+    from simulator.models.conditioning import Conditioning
 
     parsed = [Scheme.parse(text) for text in schemes or DEFAULT_SCHEMES]
     if len({str(scheme) for scheme in parsed}) < len(parsed):
         raise BadInput("schemes must differ", got=", ".join(map(str, parsed)), fix="name each once")
+    if conditioning is None and guidance != 1:
+        raise BadInput("guidance needs conditions", got=f"--guidance {guidance:g} alone", fix="add --conditioning")
+    given = None if conditioning is None else Conditioning.from_file(conditioning, weight=guidance)
     network = _load(model)
-    most = network.schedule.num_train_timesteps
+    most = 1000 if network.schedule is None else network.schedule.num_train_timesteps
     if not 1 <= steps <= most:
         raise BadInput(f"steps must be 1 to {most}, the model's timesteps", got=steps, fix="use fewer, at least one")
-    sites = survey(network, allow_float=allow_float)
+    sites = survey(network, allow_float=allow_float, conditioning=given)
     accounts = [account(Plan(scheme, sites), network.module, steps=steps) for scheme in parsed]
-    outside = _outside(network, allow_float)
+    outside = _outside(network, allow_float, given)
     if as_json:
         print(json.dumps(_summary(network, sites, accounts, outside), indent=1, allow_nan=False))
     else:
@@ -50,21 +59,25 @@ def show_sites(
 
 
 def _load(model: str) -> Model:
-    from simulator.models.registry import load
+    from simulator.models.loading import is_factory, load
+    from studies.main_job import put_working_folder_on_path
 
+    if is_factory(model):
+        put_working_folder_on_path()
     return load(model)
 
 
-def _outside(network: Model, allow_float: tuple[str, ...]) -> Coverage | None:
+def _outside(network: Model, allow_float: tuple[str, ...], given: Conditioning | None) -> Coverage | None:
     """What ran in float or unseen in a pass of one sample; None where nothing may."""
     import torch
 
     from simulator.instrument.coverage import Coverage, Done, cover
+    from simulator.models.conditioning import call_for
 
     if not allow_float:
         return None
     x, timestep = torch.zeros(1, *network.sample_shape), torch.zeros(1, dtype=torch.long)
-    seen = cover(network.module, x, timestep, call=network.call, allow_float=allow_float)
+    seen = cover(network.module, x, timestep, call=call_for(network, given, range(1)), allow_float=allow_float)
     return Coverage(tuple(entry for entry in seen.entries if entry.done is not Done.HANDLED))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from noise_models.labelled import channel_dims
 from noise_models.metrics import sqnr_db
 
 
@@ -15,7 +16,8 @@ def summary_rows(runs: Sequence[xr.Dataset]) -> list[dict[str, Any]]:
     """One row per run: SQNR in dB of epsilon (median over steps, and last step) and of the final sample.
 
     The final sample's SQNR is pooled, so one sample that leaves the calibrated range can rule it; its median over
-    samples stands beside it, and the share of operand elements that were clipped on the run's own trajectory.
+    samples stands beside it, and the share of operand elements that were clipped on the run's own trajectory. Runs of
+    latent models also have the SQNR of the decoded samples.
     """
     rows = []
     for run in runs:
@@ -33,20 +35,34 @@ def summary_rows(runs: Sequence[xr.Dataset]) -> list[dict[str, Any]]:
                 "final_sample_db": float(final.sqnr_db),
                 "final_sample_db_low": float(final.sqnr_db_low),
                 "final_sample_db_high": float(final.sqnr_db_high),
-                "final_sample_median_db": _median_over_samples_db(run),
+                "final_sample_median_db": _median_over_samples_db(run.state_sample_accumulated.isel(step=-1)),
                 "clipped_share": _clipped_share(run),
+                **_decoded(run),
             }
         )
     return rows
 
 
-def _median_over_samples_db(run: xr.Dataset) -> float:
-    last = run.state_sample_accumulated.isel(step=-1)
+def _decoded(run: xr.Dataset) -> dict[str, float]:
+    """SQNR in dB after decoding, nothing for models that need no decoding."""
+    if "decoded_accumulated" not in run:
+        return {}
+    found = sqnr_db(run, "decoded_accumulated")
+    return {
+        "decoded_db": float(found.sqnr_db),
+        "decoded_db_low": float(found.sqnr_db_low),
+        "decoded_db_high": float(found.sqnr_db_high),
+        "decoded_median_db": _median_over_samples_db(run.decoded_sample_accumulated),
+    }
 
-    def power(mean: str, square: str) -> xr.DataArray:
-        return (last.sel(moment=square) + last.sel(moment=mean) ** 2).sum("channel")
 
-    return float(np.median(10 * np.log10(power("mean_y", "yy").values / power("mean_e", "ee").values)))
+def _median_over_samples_db(moments: xr.DataArray) -> float:
+    """Median over samples of their own SQNR, from moments (channel, sample, moment)."""
+
+    def power(mean: str, square: str) -> np.ndarray:
+        return (moments.sel(moment=square) + moments.sel(moment=mean) ** 2).sum(channel_dims(moments)).values
+
+    return float(np.median(10 * np.log10(power("mean_y", "yy") / power("mean_e", "ee"))))
 
 
 def _clipped_share(run: xr.Dataset) -> float:

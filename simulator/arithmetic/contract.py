@@ -29,7 +29,7 @@ from simulator.arithmetic.weights import PreparedWeight, pack_matrices
 SMALL = 1 << 20
 """Products below which one thread is faster than waking the others."""
 
-_NO_SUMS, _NO_OUT = np.empty((0, 0, 0), np.int32), np.empty((0, 0), np.float32)
+NO_SUMS, _NO_OUT = np.empty((0, 0, 0), np.int32), np.empty((0, 0), np.float32)
 
 
 def conv(
@@ -55,7 +55,7 @@ def conv(
     """
     image, window, shape = _image(x, weight, geometry)
     out = require_output(out, shape, np.float32)
-    _contract(x, image, window, weight, weight.parts, bias, _NO_SUMS, out.reshape(-1, shape[-1]))
+    _contract(x, image, window, weight, weight.parts, bias, NO_SUMS, out.reshape(-1, shape[-1]))
     return out
 
 
@@ -75,7 +75,7 @@ def linear(
     """A left operand (..., inputs) times a prepared matrix, float32 (..., outputs)."""
     image, window, shape = _rows(x, weight)
     out = require_output(out, shape, np.float32)
-    _contract(x, image, window, weight, 1, bias, _NO_SUMS, out.reshape(-1, shape[-1]))
+    _contract(x, image, window, weight, 1, bias, NO_SUMS, out.reshape(-1, shape[-1]))
     return out
 
 
@@ -103,7 +103,7 @@ def batched_matmul(
     """
     prepared, image, window, shape = _batches(left, right)
     out = require_output(out, shape, np.float32)
-    _contract(left, image, window, prepared, 1, None, _NO_SUMS, out.reshape(-1, shape[-1]))
+    _contract(left, image, window, prepared, 1, None, NO_SUMS, out.reshape(-1, shape[-1]))
     return out
 
 
@@ -140,7 +140,7 @@ def _image(
     return image, window, (batch, *spatial, weight.outputs * weight.parts)
 
 
-_ONE_PIXEL = np.ones((4, 3), np.int64)
+ONE_PIXEL = np.ones((4, 3), np.int64)
 
 
 def _rows(x: Activation, weight: PreparedWeight) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
@@ -151,7 +151,7 @@ def _rows(x: Activation, weight: PreparedWeight) -> tuple[np.ndarray, np.ndarray
             got=f"{x.bytes.shape} for kernel {weight.kernel}, parts {weight.parts}",
             fix="use conv or batched_matmul for other weights",
         )
-    return x.bytes.reshape(-1, 1, 1, 1, x.depth), _ONE_PIXEL, (*x.bytes.shape[:-1], weight.outputs)
+    return x.bytes.reshape(-1, 1, 1, 1, x.depth), ONE_PIXEL, (*x.bytes.shape[:-1], weight.outputs)
 
 
 def _batches(
@@ -190,7 +190,7 @@ def _batches(
             f"left must have {right.parts} batches of depth {right.channels}", got=left.bytes.shape, fix="reshape it"
         )
     image = left.bytes.reshape(-1, 1, 1, 1, depth)
-    return right, image, _ONE_PIXEL, (*left.bytes.shape[:-1], right.outputs)
+    return right, image, ONE_PIXEL, (*left.bytes.shape[:-1], right.outputs)
 
 
 def _contract(
@@ -208,7 +208,7 @@ def _contract(
         )
     weight.certificate(x.largest).require_int32()
     offset = _bias(bias, weight.scale.shape[1])
-    rows = len(out) if sums is _NO_SUMS else sums.shape[1]
+    rows = len(out) if sums is NO_SUMS else sums.shape[1]
     if not rows:
         return
     batches = weight.parts // channel_groups
@@ -247,6 +247,16 @@ def _cells(rows: int, batches: int, channel_groups: int, channels: int, blocks: 
         part * 0 + outputs,
     )
     return np.stack(columns, axis=1).astype(np.int64)
+
+
+def cells_of_batches(numbers: np.ndarray, rows: int, blocks: int, columns: int) -> np.ndarray:
+    """The kernel's ``cells`` of batches of ``rows`` rows; the i-th meets part ``numbers[i]`` of the right operand."""
+    first = np.arange(0, rows * len(numbers), rows)
+    cells = np.zeros((len(numbers), 7), np.int64)
+    cells[:, kernels.FIRST_ROW], cells[:, kernels.END_ROW] = first, first + rows
+    cells[:, kernels.FIRST_BLOCK], cells[:, kernels.FIRST_COLUMN] = numbers * blocks, numbers * columns
+    cells[:, kernels.WIDTH] = columns
+    return cells
 
 
 def _bias(bias: np.ndarray | None, outputs: int) -> np.ndarray:

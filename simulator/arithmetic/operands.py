@@ -102,7 +102,7 @@ def quantize_image(x: np.ndarray, how: ScaledFormat, geometry: Geometry | None =
     out = np.empty(size, np.uint8)
     clipped = quantize_kernels.quantize_image(
         np.ascontiguousarray(x).reshape(_five_axes(x.shape)),
-        *_arguments(how, how.left_shift),
+        *kernel_arguments(how, how.left_shift),
         pads,
         out.reshape(_five_axes(size)),
     )
@@ -124,7 +124,7 @@ def quantize_matrices(x: np.ndarray, how: ScaledFormat, *, side: str) -> Activat
     shift = how.left_shift if side == "left" else how.right_shift
     out = np.empty(x.shape, np.uint8)
     rows = np.ascontiguousarray(x).reshape(prod(x.shape[:-1]), x.shape[-1])
-    clipped = quantize_kernels.quantize_rows(rows, *_arguments(how, shift), out.reshape(rows.shape))
+    clipped = quantize_kernels.quantize_rows(rows, *kernel_arguments(how, shift), out.reshape(rows.shape))
     return _one_scale(out if side == "left" else out.view(np.int8), how, shift, int(clipped))
 
 
@@ -215,6 +215,7 @@ def _five_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], *(1,) * (5 - len(shape)), *shape[1:])
 
 
-def _arguments(how: ScaledFormat, shift: int) -> tuple:
+def kernel_arguments(how: ScaledFormat, shift: int) -> tuple:
+    """What the quantize kernels take between an array and its codes, which are moved by ``shift``."""
     format = how.spec.format
     return how.scale, how.zero_point, format.qmin, format.qmax, shift, how.spec.rounding.value, np.uint64(how.seed)

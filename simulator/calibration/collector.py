@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from samplers.errors import BadInput
+from samplers.validation import require_bool
 from simulator.arithmetic.granularity import PerTensor
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.calibration.channels import (
@@ -41,7 +42,7 @@ class Collector:
         step: loop index of the pass that runs, set by the caller; None is no step in particular.
 
     Raises:
-        BadInput: no observer, another granularity, or no specs where the observer needs them.
+        BadInput: an argument of another type, or no specs where the observer needs them.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class Collector:
     ) -> None:
         if not isinstance(observer, Observer):
             raise BadInput("observer must be an observer, such as MinMax()", got=repr(observer), fix="pass a value")
+        if not isinstance(steps, StepSets):
+            raise BadInput("steps must be StepSets", got=repr(steps), fix="pass StepSets.each(50), say")
+        if specs is not None and not isinstance(specs, QuantSpec | Mapping):
+            raise BadInput("specs must be a QuantSpec or a mapping", got=repr(specs), fix="pass one of them")
+        require_bool("outputs", outputs)
         granularity_config(granularity)
         if observer.needs_spec and specs is None:
             raise BadInput(
@@ -130,5 +136,16 @@ class Collector:
 
 def _specs_config(specs: Specs | None) -> Any:
     if isinstance(specs, QuantSpec):
-        return repr(specs)
-    return {f"{site} {role}": repr(spec) for (site, role), spec in (specs or {}).items()}
+        return _spec_config(specs)
+    return {f"{site} {role}": _spec_config(spec) for (site, role), spec in (specs or {}).items()}
+
+
+def _spec_config(spec: QuantSpec) -> dict[str, Any]:
+    """What a search reads of a spec; the granularity is the operand's."""
+    return {
+        "format": str(spec.format),
+        "symmetric": spec.symmetric,
+        "rounding": spec.rounding.name,
+        "rule": str(spec.rule),
+        "scale_format": str(spec.scale_format),
+    }

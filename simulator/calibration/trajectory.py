@@ -12,6 +12,7 @@ from samplers.errors import BadInput
 from samplers.loop import sample
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
+from samplers.schedule import require_schedule
 from samplers.validation import require_int
 from simulator.arithmetic.granularity import PerTensor
 from simulator.calibration.channels import OperandGranularity
@@ -21,6 +22,7 @@ from simulator.calibration.ranges import Ranges
 from simulator.calibration.steps import ALL_STEPS, StepSets
 from simulator.instrument.forward import forward
 from simulator.instrument.sites import watching
+from simulator.models.conditioning import Conditioning, call_for, conditioning_config
 from simulator.models.registry import Model
 from simulator.provenance import model_config
 
@@ -41,6 +43,7 @@ def calibrate_ranges(
     outputs: bool = False,
     specs: Specs | None = None,
     allow_float: tuple[str, ...] = (),
+    conditioning: Conditioning | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ranges:
     """Bounds of every run-time operand over a full-precision sampling run, in one pass for all sites.
@@ -60,13 +63,16 @@ def calibrate_ranges(
         outputs: observe the contractions' results too, under the role "output".
         specs: what the bounds are for, where the observer needs it: one spec, or one per (site, role).
         allow_float: patterns of sites and modules that stay in float, as the quantized network's.
+        conditioning: what samples are conditioned on, and guidance, both of whose passes are observed.
         progress: called after each step with (steps done, steps in all).
 
     Raises:
-        BadInput: a size below 1, a step set beyond the sampler's steps, or an operand that is not finite.
+        BadInput: a size below 1, a model without a noise schedule, a step set beyond the sampler's steps, or an operand
+            that is not finite.
     """
     require_int("samples", samples, 1)
     require_int("batch_size", batch_size, 1)
+    require_schedule(model.schedule)
     collector = Collector(observer, steps=steps, granularity=granularity, outputs=outputs, specs=specs)
     _check_steps(steps, len(sampler.updates))
     end = len(sampler.updates) if steps.last is None else steps.last + 1
@@ -77,7 +83,7 @@ def calibrate_ranges(
     def denoise(x: Tensor, timestep: Tensor) -> Tensor:
         nonlocal done
         collector.step = done % end
-        output = forward(model.module, collector, x, timestep, call=model.call, allow_float=allow_float)
+        output = forward(model.module, collector, x, timestep, call=call, allow_float=allow_float)
         done += 1
         if progress is not None:
             progress(done, total)
@@ -88,10 +94,12 @@ def calibrate_ranges(
     with torch.no_grad(), watching(model.module):
         for first in batches:
             members = range(first, min(first + batch_size, samples))
+            call = call_for(model, conditioning, members)
             with suppress(_Enough):
                 sample(denoise, sampler, NoiseStream(seed, PURPOSE), members, model.sample_shape)
     source = {
         **model_config(model),
+        **conditioning_config(conditioning),
         **collector.config(),
         "samples": samples,
         "seed": seed,

@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samplers.errors import BadInput
-from simulator.instrument.contractions import PROBABILITY, MatMul
+from simulator.instrument.attention_parts import PROBABILITY_VALUE, QUERY_KEY, Attention
+from simulator.instrument.contractions import MatMul
 from simulator.instrument.products import Run, add
-
-QUERY_KEY, PROBABILITY_VALUE = ("query", "key"), (PROBABILITY, "value")
 
 multi_head_attention_body = FunctionType(
     F.multi_head_attention_forward.__code__,
@@ -59,14 +58,8 @@ def attention(
     heads, mask = query.shape[-3:-2], _mask(query, key, attn_mask, is_causal)
     if enable_gqa:
         query, key, value, mask = _grouped(query, key, value, mask)
-    scores = run("qk", MatMul(query, key, QUERY_KEY))
-    scores = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if mask is None:
-        weights = torch.softmax(scores, dim=-1)
-    else:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        weights = torch.softmax(scores, dim=-1).masked_fill((scores == -math.inf).all(-1, keepdim=True), 0.0)
-    out = run("pv", MatMul(weights, value.transpose(-1, -2), PROBABILITY_VALUE))
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    out = run.attention(Attention(query, key, value, factor, mask))
     return out.reshape(*out.shape[:-4], *heads, *out.shape[-2:]) if enable_gqa else out
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 from simulator.instrument.allowance import Allowance, UncoveredContraction
 from simulator.instrument.sites import ModuleStack
@@ -60,11 +60,13 @@ def contracts(operation: str) -> bool:
 
 @contextmanager
 def inside_site() -> Iterator[None]:
-    """Mark what runs inside as covered by a site."""
+    """Mark what runs inside as covered by a site. The audit, if it is the innermost mode, is off meanwhile."""
     before = getattr(_state, "inside", False)
     _state.inside = True
+    off = isinstance(_get_current_dispatch_mode(), Audit)
     try:
-        yield
+        with _pop_mode_temporarily() if off else nullcontext():
+            yield
     finally:
         _state.inside = before
 

@@ -29,7 +29,7 @@ def conv(axes: int) -> Callable[..., Tensor]:
     ) -> Tensor:
         pad = padding if isinstance(padding, str) else _numbers(padding, axes)
         geometry = _geometry(
-            _numbers(stride, axes), pad, _numbers(dilation, axes), groups, tuple(weight.shape[2:]), axes
+            _numbers(stride, axes), pad, _numbers(dilation, axes), groups, _numbers(weight.shape[2:], axes), axes
         )
         return _batched(run, f"conv{axes}d", input, axes, lambda x: Conv(x, weight, bias, geometry))
 

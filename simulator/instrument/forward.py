@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +18,14 @@ from simulator.instrument.worker_threads import hearing_of_threads
 _HIGHER_ORDER = re.compile(r"no rule registered for HigherOrderOperator (\w+)")
 """How torch refuses operators that are graphs of their own (flex_attention, cond) under a dispatch mode."""
 
-Call = Callable[[Any, Tensor, Tensor], Tensor]
-"""Adapter of a network that is not called as ``module(x, timestep)``: called with (module, x, timestep), it adds what
-else the network takes (labels, text, guidance) and returns its output as one tensor."""
+Call = Callable[..., Tensor]
+"""Adapter of a network that is not called as ``module(x, timestep)``: called with (module, x, timestep) and perhaps
+conditions by keyword, it adds what else the network takes and returns its output as one tensor."""
 
 
-def plain_call(module: nn.Module, x: Tensor, timestep: Tensor) -> Tensor:
-    """``module(x, timestep)``."""
-    return module(x, timestep)
+def plain_call(module: nn.Module, x: Tensor, timestep: Tensor, **conditions: Tensor) -> Tensor:
+    """``module(x, timestep, **conditions)``."""
+    return module(x, timestep, **conditions)
 
 
 @torch.no_grad()

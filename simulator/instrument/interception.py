@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from samplers.errors import BadInput
 from simulator.instrument.allowance import Allowance
 from simulator.instrument.attention import inside_multi_head_attention, multi_head_attention_body
+from simulator.instrument.attention_parts import Attention, attention_in_float
 from simulator.instrument.audit import inside_site
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.sites import ModuleStack, SiteKey
@@ -39,6 +40,27 @@ class Handler(Protocol):
     def __call__(self, site: SiteKey, contraction: Contraction, /) -> Tensor:
         """Return the contraction's result."""
         ...
+
+
+@runtime_checkable
+class AttentionHandler(Handler, Protocol):
+    """A handler that may also be given a whole attention, to compute it in parts."""
+
+    def attention(self, scores: SiteKey, mixture: SiteKey, operation: Attention, /) -> Tensor:
+        """Return the attention's result; the two sites are those of QK^T and P V."""
+        ...
+
+
+class InFloat:
+    """Handler that computes everything in torch float, large attentions in parts."""
+
+    def __call__(self, site: SiteKey, contraction: Contraction, /) -> Tensor:
+        """The contraction in float."""
+        return contraction.float()
+
+    def attention(self, scores: SiteKey, mixture: SiteKey, operation: Attention, /) -> Tensor:
+        """The attention in float."""
+        return attention_in_float(operation)
 
 
 class Interceptor(TorchFunctionMode):
@@ -89,27 +111,47 @@ class Interceptor(TorchFunctionMode):
         Raises:
             BadInput: operands that are not float32 on the CPU, or autocast.
         """
-        site = self._stack.next_site(operation)
+        return self._run(self._stack.next_site(operation), contraction)
+
+    def _run(self, site: SiteKey, contraction: Contraction) -> Tensor:
         if self._allowance.site(site):
             if self._allowed is not None:
                 self._allowed(site, contraction)
             with inside_site():
                 return contraction.float()
+        self._require_emulated(site, contraction.operands())
+        with inside_site():
+            return self._handler(site, contraction)
+
+    def attention(self, operation: Attention, /) -> Tensor:
+        """Run an attention: in parts where it is large and the handler takes it whole, else product by product.
+
+        Raises:
+            BadInput: operands that are not float32 on the CPU, or autocast.
+        """
+        sites = self._stack.next_site("qk"), self._stack.next_site("pv")
+        in_float = any(self._allowance.site(site) for site in sites)
+        if in_float or not isinstance(self._handler, AttentionHandler) or not operation.divisible:
+            scores = self._run(sites[0], operation.scores)
+            return self._run(sites[1], operation.mixture(operation.weights(scores)))
+        self._require_emulated(sites[0], (operation.query, operation.key, operation.value))
+        with inside_site():
+            return self._handler.attention(*sites, operation)
+
+    def is_constant(self, tensor: Tensor, /) -> bool:
+        """Whether the tensor shares memory with a parameter or buffer of the watched module."""
+        return self._stack.is_constant(tensor)
+
+    def _require_emulated(self, site: SiteKey, operands: tuple[Tensor, ...]) -> None:
         if torch.is_autocast_enabled("cpu"):
             raise BadInput("emulation has no autocast", got=f"autocast at {site}", fix="run the model in float32")
-        for tensor in contraction.operands():
+        for tensor in operands:
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
                 raise BadInput(
                     "operands must be dense float32 tensors on the CPU",
                     got=f"{tensor.dtype} {tensor.layout} on {tensor.device} at {site}",
                     fix="convert the model with .float().cpu()",
                 )
-        with inside_site():
-            return self._handler(site, contraction)
-
-    def is_constant(self, tensor: Tensor, /) -> bool:
-        """Whether the tensor shares memory with a parameter or buffer of the watched module."""
-        return self._stack.is_constant(tensor)
 
     def _as_one(self, func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
         """A function that may stay in float, under its own name."""

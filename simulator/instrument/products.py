@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from samplers.errors import BadInput
+from simulator.instrument.attention_parts import Attention
 from simulator.instrument.contractions import Contraction, Linear, MatMul
 
 
@@ -21,6 +22,10 @@ class Run(Protocol):
 
     def __call__(self, operation: str, contraction: Contraction, /) -> Tensor:
         """The contraction's result at the next site of ``operation``."""
+        ...
+
+    def attention(self, operation: Attention, /) -> Tensor:
+        """The attention's result, its products at the next sites of ``qk`` and ``pv``."""
         ...
 
     def is_constant(self, tensor: Tensor, /) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from samplers.errors import BadInput
@@ -14,19 +13,20 @@ from simulator.calibration.ranges import Ranges
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, Done, cover
-from simulator.instrument.forward import forward
+from simulator.instrument.emulating import Emulating, EmulatingParts, Watcher
+from simulator.instrument.forward import Call, forward
 from simulator.instrument.intermediates import rounded, rounding
+from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.machine import Emulated, Machine
 from simulator.instrument.plan import Plan
 from simulator.instrument.rungs import Rung, machine
+from simulator.instrument.same_bytes import same_bytes
 from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts, survey
 from simulator.instrument.treatment import Treatment
+from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
-
-Watcher = Callable[[SiteKey, Emulated], None]
-"""Called at each quantized site with its key and what it gave."""
 
 
 class QuantizedModel:
@@ -40,6 +40,7 @@ class QuantizedModel:
         ranges: calibrated bounds of every run-time operand with a static range, and of every requantized output.
         allow_float: patterns of sites and modules that stay in float (``Allowance``), such as recurrent cells.
         rung: how much of the scheme is simulated; all of it by default.
+        conditioning: what samples are conditioned on, and guidance; in a call by itself, row i is sample i.
 
     Raises:
         BadInput: ranges of a site or operand are missing, or were calibrated on other weights; a pattern of the scheme
@@ -55,6 +56,7 @@ class QuantizedModel:
         *,
         allow_float: tuple[str, ...] = (),
         rung: Rung = Rung.COMPLETE,
+        conditioning: Conditioning | None = None,
     ) -> None:
         calibrated_on = ranges.source.get("weights_digest", model.weights_digest)
         if calibrated_on != model.weights_digest:
@@ -65,7 +67,8 @@ class QuantizedModel:
             )
         self.model, self.scheme, self.ranges, self.rung = model, scheme, ranges, rung
         self.allow_float = tuple(allow_float)
-        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float)
+        self.conditioning = conditioning
+        self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float, conditioning=conditioning)
         self.plan = Plan(scheme, self.sites)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._machines: dict[tuple[SiteKey, str], dict[Treatment, Machine | None]] = {}
@@ -76,7 +79,14 @@ class QuantizedModel:
                 self.machine(facts.key)
 
     def __call__(
-        self, x: Tensor, timestep: Tensor, watch: Watcher | None = None, *, step: int | None = None, audit: bool = True
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        watch: Watcher | None = None,
+        *,
+        step: int | None = None,
+        audit: bool = True,
+        call: Call | None = None,
     ) -> Tensor:
         """The network's output for float32 ``x``.
 
@@ -87,32 +97,33 @@ class QuantizedModel:
             step: the sampler's loop index, for schemes and ranges that depend on it.
             audit: stop at contractions outside sites; without it only the sequence of sites is checked against the
                 survey's (see ``forward``).
+            call: gives a batch of other samples than the first n their conditions (``Conditioning.of``).
 
         Raises:
             BadInput: the sites differ from those of the survey, or no step is given where one is needed.
             UncoveredContraction: a contraction ran outside every site.
         """
-        visited: list[SiteKey] = []
-
-        def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-            visited.append(site)
-            found = self.emulate(site, contraction, step)
-            if watch is not None:
-                watch(site, found)
-            return found.output
-
+        handler = (EmulatingParts if self._attends_in_parts(step) else Emulating)(self, watch, step)
+        call = call or call_for(self.model, self.conditioning, range(len(x)))
         with rounding(self._float_format):
             output = forward(
-                self.model.module, handle, rounded(x, self._float_format), timestep, call=self.model.call, audit=audit,
+                self.model.module, handler, rounded(x, self._float_format), timestep, call=call, audit=audit,
                 allow_float=self.allow_float,
             )  # fmt: skip
-        if tuple(visited) != tuple(self._facts):
+        if tuple(handler.visited) != tuple(self._facts):
             raise BadInput(
                 "a model must run the same sites in every forward pass",
-                got=f"{len(visited)} sites, not the {len(self._facts)} of the first pass in their order",
+                got=f"{len(handler.visited)} sites, not the {len(self._facts)} of the first pass in their order",
                 fix="use a model without data-dependent structure",
             )
         return output
+
+    def on(self, rung: Rung) -> QuantizedModel:
+        """The same network on another rung."""
+        return QuantizedModel(
+            self.model, self.scheme, self.ranges, allow_float=self.allow_float, rung=rung,
+            conditioning=self.conditioning,
+        )  # fmt: skip
 
     def coverage(self, x: Tensor, timestep: Tensor, *, step: int | None = None) -> Coverage:
         """What one audited pass does to every contraction: bits of weight and activations, or why not.
@@ -127,7 +138,8 @@ class QuantizedModel:
 
         return cover(
             self.model.module, x, timestep, handler=lambda site, c: self.emulate(site, c, step).output,
-            call=self.model.call, allow_float=self.allow_float, describe=describe,
+            call=call_for(self.model, self.conditioning, range(len(x))), allow_float=self.allow_float,
+            describe=describe,
         )  # fmt: skip
 
     def emulate(self, site: SiteKey, contraction: Contraction, step: int | None = None) -> Emulated:
@@ -185,7 +197,14 @@ class QuantizedModel:
     def _prepared(self, site: SiteKey, runs: Machine, contraction: Weighted) -> Any:
         # compared by content: an address may be used again, and changes through .data move no version counter
         known = self._weights.get((site, runs.weight_key))
-        if known is None or not torch.equal(known[0], contraction.weight):
+        if known is None or not same_bytes(known[0], contraction.weight):
             weight = contraction.weight.detach().clone()
             known = self._weights[site, runs.weight_key] = (weight, runs.prepare(contraction, weight))
         return known[1]
+
+    def _attends_in_parts(self, step: int | None) -> bool:
+        """Whether every attention product has one static scale per operand, bytes, exact sums and a float32 output."""
+        if self._float_format != Scheme().float_format:
+            return False  # the softmax between them is an operation to be rounded
+        machines = [self.machine(key, step) for key in self._facts if key.operation in ("qk", "pv")]
+        return all(isinstance(runs, ByteCodes) and runs.static for runs in machines)

@@ -7,12 +7,14 @@ from enum import Enum
 
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Accumulator
+from simulator.arithmetic.float_formats import FLOAT32
 from simulator.instrument.machines.blocks import Blocks
 from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.fake_quant import FakeQuant
 from simulator.instrument.machines.machine import Machine, Parameters
 from simulator.instrument.machines.on_target import OnTarget
 from simulator.instrument.machines.registers import Registers
+from simulator.instrument.plan import Plan
 from simulator.instrument.treatment import Treatment, with_exact_sums
 from simulator.targets.description import FloatAccumulator
 
@@ -36,6 +38,15 @@ class Rung(Enum):
 
 LADDER = (Rung.WEIGHTS, Rung.INTEGERS, Rung.REGISTER, Rung.COMPLETE)
 """From float upwards, each with one source of error more; ACTIVATIONS stands beside WEIGHTS."""
+
+
+def ladder(plan: Plan, steps: int = 1) -> tuple[Rung, ...]:
+    """The rungs of ``LADDER`` that differ for a scheme: without limited registers REGISTER is INTEGERS, and so on."""
+    treatments = [plan.at(facts.key, step) for facts in plan.sites for step in range(steps)]
+    register = any(t.limited or t.regrouped or t.target for t in treatments)
+    complete = plan.scheme.float_format != FLOAT32 or any(t.output or t.target for t in treatments)
+    left_out = {Rung.REGISTER: not register, Rung.COMPLETE: not complete}
+    return tuple(rung for rung in LADDER if not left_out.get(rung, False))
 
 
 def machine(treatment: Treatment, operation: str, parameters: Parameters, rung: Rung = Rung.COMPLETE) -> Machine:

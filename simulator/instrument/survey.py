@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from simulator.instrument.contractions import Contraction, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.storage import Storage, Stored
+from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
 
 
@@ -24,7 +24,8 @@ class SiteFacts:
         key: its name.
         roles: operands quantized at run time.
         weight_shape: shape of the weight, None for a matmul of two activations.
-        macs: multiply-accumulates per sample; of the whole site if it runs once for all samples.
+        macs: multiply-accumulates per sample, both its passes under guidance; of the whole site if it runs once for all
+            samples.
         edge: whether it is the first weighted layer (it reads the sample itself) or the last.
         operands: elements of the run-time operands per sample; of all of them if the site runs once for all samples.
         batched: whether its output has a part for each sample, or is shared by all samples.
@@ -47,25 +48,37 @@ class SiteFacts:
 
 @dataclass(frozen=True)
 class _Visit:
-    """One site in one probing pass."""
+    """One site in one probing pass: numbers alone, since its operands would keep every activation in memory."""
 
     site: SiteKey
-    contraction: Contraction
+    roles: tuple[str, ...]
+    weight_shape: tuple[int, ...] | None
+    macs: int
+    elements: int
     reads_sample: bool
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     stored: Stored | None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the output."""
+        return self.shapes[-1]
 
-def survey(model: Model, *, allow_float: tuple[str, ...] = ()) -> tuple[SiteFacts, ...]:
+
+def survey(
+    model: Model, *, allow_float: tuple[str, ...] = (), conditioning: Conditioning | None = None
+) -> tuple[SiteFacts, ...]:
     """Sites of ``model`` in execution order, from audited forward passes of two and of three zero samples.
+
+    ``conditioning`` gives the samples' conditions, without which some networks cannot be called.
 
     Raises:
         UncoveredContraction: a contraction that no site covers.
         BadInput: operands that are not float32, no weighted layer, sites that depend on the batch, or an output that
             neither grows with the batch nor stays the same.
     """
-    two, three = _probe(model, 2, allow_float), _probe(model, 3, allow_float)
-    weighted = [visit for visit in two if not isinstance(visit.contraction, MatMul)]
+    two, three = (_probe(model, samples, allow_float, conditioning) for samples in (2, 3))
+    weighted = [visit for visit in two if visit.weight_shape is not None]
     if not weighted or [visit.site for visit in two] != [visit.site for visit in three]:
         raise BadInput(
             "a model must have a weighted layer, and the same sites for every batch",
@@ -77,20 +90,25 @@ def survey(model: Model, *, allow_float: tuple[str, ...] = ()) -> tuple[SiteFact
     return tuple(_facts(*visits, edges) for visits in zip(two, three, strict=True))
 
 
-def _probe(model: Model, batch: int, allow_float: tuple[str, ...]) -> list[_Visit]:
-    x = torch.zeros(batch, *model.sample_shape)
+def _probe(model: Model, batch: int, allow_float: tuple[str, ...], conditioning: Conditioning | None) -> list[_Visit]:
+    x, timestep, call = torch.zeros(batch, *model.sample_shape), torch.zeros(batch, dtype=torch.long), model.call
+    if conditioning is not None:  # the rows of its one pass, so that the layer that reads them is seen to do so
+        conditioned = conditioning.of(model, range(batch))
+        x, timestep, call = conditioned.rows(x), conditioned.rows(timestep), conditioned.network
     visits: list[_Visit] = []
     storage = Storage(model.module)
 
     def note(site: SiteKey, contraction: Contraction) -> Tensor:
-        reads_sample = any(t.data_ptr() == x.data_ptr() for t in contraction.activations().values())
-        output = contraction.float()
+        operands, output = contraction.activations(), contraction.float()
+        weight = None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape)
+        reads_sample = any(t.data_ptr() == x.data_ptr() for t in operands.values())
         stored = None if isinstance(contraction, MatMul) else storage.find(contraction.weight)
-        visits.append(_Visit(site, contraction, reads_sample, tuple(output.shape), stored))
+        counts = (contraction.macs, contraction.elements)
+        shapes = tuple(tuple(tensor.shape) for tensor in (*contraction.operands(), output))
+        visits.append(_Visit(site, tuple(operands), weight, *counts, reads_sample, shapes, stored))
         return output
 
-    timestep = torch.zeros(batch, dtype=torch.long)
-    forward(model.module, note, x, timestep, call=model.call, allow_float=allow_float)
+    forward(model.module, note, x, timestep, call=call, allow_float=allow_float)
     return visits
 
 
@@ -104,27 +122,14 @@ def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
             got=f"{two.shape} and {three.shape} for 2 and 3 samples at {two.site}",
             fix="use a module that treats samples independently",
         )
-    contraction = two.contraction
-
-    def per_sample(count: Callable[[Contraction], int]) -> int:
-        return count(three.contraction) - count(contraction) if batched else count(contraction)
-
+    macs, elements = two.macs, two.elements
+    if batched:  # what one more sample adds
+        macs, elements = three.macs - macs, three.elements - elements
+    shapes = tuple(_of_one_sample(*pair) for pair in zip(two.shapes, three.shapes, strict=True))
     return SiteFacts(
-        two.site,
-        tuple(contraction.activations()),
-        None if isinstance(contraction, MatMul) else tuple(contraction.weight.shape),
-        per_sample(lambda c: c.macs),
-        two.site in edges,
-        per_sample(lambda c: c.elements),
-        batched,
-        grows[0] if batched else 0,
-        tuple(_of_one_sample(*shapes) for shapes in zip(_shapes(two), _shapes(three), strict=True)),
-        two.stored,
-    )
-
-
-def _shapes(visit: _Visit) -> tuple[tuple[int, ...], ...]:
-    return (*(tuple(operand.shape) for operand in visit.contraction.operands()), visit.shape)
+        two.site, two.roles, two.weight_shape, macs, two.site in edges, elements, batched, grows[0] if batched else 0,
+        shapes, two.stored,
+    )  # fmt: skip
 
 
 def _of_one_sample(two: tuple[int, ...], three: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Models whose sampling is studied: a small UNet and a small transformer trained on 8x8 digits, loaded by name.
+"""Models whose sampling is studied: three small ones of 8x8 digits, diffusers checkpoints, and a user's own.
 
 Importing this package does not import torch; the first use of a name below does.
 """
@@ -9,15 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.models.registry import Model, load
+    from simulator.models.conditioning import Conditioning
+    from simulator.models.loading import load
+    from simulator.models.registry import Condition, Model
 
-__all__ = ["Model", "load"]
+_HOME = {"Condition": ".registry", "Conditioning": ".conditioning", "Model": ".registry", "load": ".loading"}
+__all__ = ["Condition", "Conditioning", "Model", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the registry on first use of one of its names."""
-    if name in __all__:
-        return getattr(importlib.import_module(".registry", __name__), name)
+    """Import a name's module on its first use."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -20,7 +20,9 @@ from torch import Tensor
 from samplers.ddim import DDIM
 from samplers.loop import Denoiser, sample
 from samplers.noise import NoiseStream
+from samplers.schedule import require_schedule
 from simulator.models import registry
+from simulator.models.card_latent import autoencoder_figures
 from simulator.models.card_text import card_text
 from simulator.models.checkpoint import write_bytes
 from simulator.models.conditioning import class_denoiser, cyclic_labels
@@ -34,6 +36,7 @@ from simulator.models.distances import (
     nearest_indices,
     pixel_rows,
 )
+from simulator.models.latent_space import LatentSpace
 from simulator.models.progress import progress
 
 SAMPLES = 1580
@@ -53,7 +56,7 @@ def generate(
 
     Sample i of a model with classes is asked for class ``i % classes``, with guidance ``weight``.
     """
-    sampler = DDIM(model.schedule, num_inference_steps, eta=0.0)
+    sampler = DDIM(require_schedule(model.schedule), num_inference_steps, eta=0.0)
     noise = NoiseStream(seed, "card")
 
     def draw(members: range) -> Tensor:
@@ -71,20 +74,31 @@ def write_card(name: str = "digits-unet", folder: str | Path | None = None) -> d
     folder = registry.WEIGHTS if folder is None else Path(folder)
     model = registry.load(name, weights=folder)
     manifest = registry.read_manifest(folder / f"{model.name}@{model.version}.json")
-    figures = card_figures(model, load_digits()) | {"training": manifest["training"]}
     stem = f"{model.name}@{model.version}"
+    space = None if model.decoder is None else registry.load_latent_space(stem, weights=folder)
+    figures = card_figures(model, load_digits(), space) | {"training": manifest["training"]}
+    if space is not None:
+        own = registry.read_manifest(folder / f"{stem}.autoencoder.json")
+        figures["autoencoder"]["training"] = own["training"]
     write_bytes(folder / f"{stem}.card.json", (json.dumps(figures, indent=1) + "\n").encode())
     write_bytes(folder / f"{stem}.md", card_text(model, figures).encode())
     return figures
 
 
-def card_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
-    """All figures of the card but the training facts, as plain JSON values."""
+def sample_rows(model: registry.Model, samples: NDArray[np.float32]) -> Rows:
+    """Samples as rows of pixels, those of a latent model decoded."""
+    if model.decoder is not None:
+        samples = model.decoder.decode(torch.from_numpy(samples)).numpy()
+    return pixel_rows(samples)
+
+
+def card_figures(model: registry.Model, digits: Digits, space: LatentSpace | None = None) -> dict[str, Any]:
+    """All figures of the card but the training facts, as plain JSON values; a latent model comes with its space."""
     real = {"train": pixel_rows(digits.train), "held_out": pixel_rows(digits.held_out)}
     by_steps = {}
     with progress("card", len(STEPS)) as report:
         for i, steps in enumerate(STEPS):
-            rows = pixel_rows(generate(model, SAMPLES, steps, SAMPLE_SEED))
+            rows = sample_rows(model, generate(model, SAMPLES, steps, SAMPLE_SEED))
             by_steps[str(steps)] = _sample_figures(rows, real)
             report(i + 1, f"sampled with {steps} steps")
     figures = {
@@ -92,7 +106,7 @@ def card_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
         "weights_sha256": model.weights_digest,
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "macs_per_sample": count_macs(model),
-        "denoising": _loss_figures(model, digits),
+        "denoising": _loss_figures(model, digits if space is None else space.digits(digits)),
         "samples": {"count": SAMPLES, "sampler": "DDIM, eta 0", "seed": SAMPLE_SEED, "by_steps": by_steps},
         "real": {
             "train": len(digits.train),
@@ -104,6 +118,8 @@ def card_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
     }
     if model.classes is not None:
         figures["guidance"] = guidance_figures(model, digits, WEIGHTS_OF_GUIDANCE)
+    if space is not None:
+        figures["autoencoder"] = autoencoder_figures(space, digits)
     return figures
 
 
@@ -149,10 +165,9 @@ def _loss_figures(model: registry.Model, digits: Digits) -> dict[str, Any]:
     parts = [("train", digits.train, labels[0]), ("held_out", digits.held_out, labels[1])]
     if model.classes is not None:
         parts.append(("held_out_without_label", digits.held_out, None))
+    abar = require_schedule(model.schedule).alphas_cumprod
     for part, images, given in parts:
-        losses = denoising_losses(
-            model.module, images, model.schedule.alphas_cumprod, bins=LOSS_BINS, seed=LOSS_SEED, labels=given
-        )
+        losses = denoising_losses(model.module, images, abar, bins=LOSS_BINS, seed=LOSS_SEED, labels=given)
         per_image = losses.mean(axis=0)
         figures[part] = {
             "by_bin": losses.mean(axis=1).tolist(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from samplers.schedule import require_schedule
+from simulator.models.card_latent import autoencoder_text
 from simulator.models.registry import Model
 
 _KINDS = ("frechet", "energy")
@@ -14,7 +16,7 @@ _INTRO = """\
 {subject}
 
 - {parameters:,} parameters, {macs:,} multiply-accumulates per sample and step, float32, `sha256 {digest}`
-- epsilon prediction, samples (1, 8, 8) on [-1, 1], schedule {schedule}
+- epsilon prediction, samples {samples}, schedule {schedule}
 - data: the digits bundled with scikit-learn (UCI Optical Recognition of Handwritten Digits, CC BY 4.0), {train} images
   to train, {held_out} held out for evaluation and for choosing the recipe and when to stop (so the held-out loss is
   slightly optimistic), split stratified by label and recorded; writers are not kept apart
@@ -34,26 +36,41 @@ A diffusion transformer with adaLN-zero blocks that predicts the noise in 8x8 gr
 asked class or of any. It exists so that transformers can be quantized: small enough to sample thousands of images in
 seconds on one core, trained well enough that the noise of a quantizer, not of the network, is what one sees."""
 
+_LATENT = """\
+A latent diffusion model: a small autoencoder of 8x8 grey images of handwritten digits, and a UNet that predicts the
+noise in its latents. It exists so that noise can be compared before and after decoding, and latent with pixel models;
+what it samples is no better than what its autoencoder can draw."""
+
 
 def card_text(model: Model, figures: dict[str, Any]) -> str:
     """Lay the figures out."""
-    schedule = model.schedule
+    schedule = require_schedule(model.schedule)
     intro = _INTRO.format(
         model=figures["model"],
-        subject=_UNCONDITIONAL if model.classes is None else _CONDITIONAL,
+        subject=_subject(model),
         parameters=figures["parameters"],
         macs=figures["macs_per_sample"],
+        samples="(1, 8, 8) on [-1, 1]" if model.decoder is None else f"{model.sample_shape}, decoded to (1, 8, 8)",
         digest=figures["weights_sha256"],
         schedule=f"{schedule.beta_schedule} from {schedule.beta_start:g} to {schedule.beta_end:g}, "
         f"{schedule.num_train_timesteps} timesteps",
         train=figures["real"]["train"],
         held_out=figures["real"]["held_out"],
     )
-    parts = [intro, _training(figures["training"]), _losses(figures["denoising"])]
+    unit = "pixel" if model.decoder is None else "latent element"
+    parts = [intro, _training(figures["training"]), _losses(figures["denoising"], unit)]
+    if "autoencoder" in figures:
+        parts.insert(1, autoencoder_text(figures["autoencoder"]))
     parts += [_distances(figures), _nearest(figures), _levels(figures)]
     if "guidance" in figures:
         parts.append(_guidance(figures["guidance"], figures["samples"]["count"]))
     return "\n".join(parts)
+
+
+def _subject(model: Model) -> str:
+    if model.decoder is not None:
+        return _LATENT
+    return _UNCONDITIONAL if model.classes is None else _CONDITIONAL
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -82,7 +99,7 @@ def _labels(network: dict[str, Any]) -> str:
     return f"Labels dropped with\nprobability {network['label_dropout']:g}. "
 
 
-def _losses(figures: dict[str, Any]) -> str:
+def _losses(figures: dict[str, Any], unit: str) -> str:
     bins = figures["bins"]
     parts = [part for part in ("train", "held_out", "held_out_without_label") if part in figures]
     rows = [
@@ -94,7 +111,7 @@ def _losses(figures: dict[str, Any]) -> str:
     header = ["timesteps", *[part.replace("_", " ") for part in parts]]
     table = _table(header, [*rows, ["all (± standard error over images)", *mean]])
     given = "The network is given each image's label, but in the last column.\n" if len(parts) > 2 else ""
-    how = f"Mean squared error of epsilon per pixel, fixed noises and timesteps.\n{given}"
+    how = f"Mean squared error of epsilon per {unit}, fixed noises and timesteps.\n{given}"
     return f"## Denoising loss\n\n{how}\n{table}"
 
 

@@ -22,31 +22,69 @@ from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
 from simulator.models.architectures import Network, architecture_of, build, config_from
 from simulator.models.checkpoint import write_bytes
+from simulator.models.decoder import Decoder
+from simulator.models.dit import NULL_LABEL
+from simulator.models.latent_space import LatentSpace
 
 WEIGHTS = Path(__file__).parent / "weights"
 _FILE = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*)@(?P<version>[1-9][0-9]*)\.safetensors")
 
 
 @dataclass(frozen=True)
+class Condition:
+    """A tensor that a network takes beside x and timestep, with a row for each sample of the batch.
+
+    Args:
+        name: keyword of the network's call.
+        shape: of one sample's row, None where any length will do: () for a label, (None, 768) for tokens of a text.
+        null: the label of a sample without one, None if the network has no such label.
+    """
+
+    name: str
+    shape: tuple[int | None, ...] = ()
+    null: int | None = None
+
+
+@dataclass(frozen=True)
 class Model:
     """A noise predictor and what is needed to sample with it.
 
-    ``module`` is in eval mode and no parameter requires a gradient. ``sample_shape`` is (channels, height, width) of
-    one sample, ``prediction_type`` is "epsilon", ``weights_digest`` the SHA-256 of the weights file. ``classes`` is the
-    number of labels that ``module(x, timestep, label)`` knows, None if it takes none; called as ``module(x, timestep)``
-    every shipped network is unconditional. A module that is not called so comes with ``call``, called with (module, x,
-    timestep); what it adds to the weights (labels, text) must show in ``name``, by which runs are told apart.
+    A user's own network becomes one by a function without arguments that returns this value, loaded as
+    ``simulator.load("module:function")``::
+
+        def factory():
+            module = Network()
+            module.load_state_dict(safetensors.torch.load_file("network.safetensors"))
+            return Model("my-network", 1, module, NoiseSchedule(), (3, 32, 32), "epsilon", "")
+
+    Args:
+        name: names the results. Runs are told apart by name, version and weights: change one of them with the code.
+        version: from 1.
+        module: float32 on the CPU, in eval mode, no parameter requires a gradient (``load`` sees to the last two).
+        schedule: the training schedule; None for a network without alphas_cumprod (flow matching), which runs single
+            passes, is surveyed and quantized, but not sampled.
+        sample_shape: of one sample, (channels, height, width) for images.
+        prediction_type: epsilon, sample or v_prediction; what the output is to a sampler. Others are never sampled.
+        weights_digest: SHA-256 of the weights file; "" lets ``load`` compute it over parameters and buffers.
+        classes: number of labels, 0 to classes - 1, that the first of ``conditions`` takes; None if it takes none.
+        call: called as (module, x, timestep, **conditions), returns one tensor shaped like x; None for
+            ``module(x, timestep, **conditions)``. x is (n, *sample_shape) float32, timestep (n,) int64. Without
+            conditions every shipped network is unconditional. What ``call`` holds itself must show in ``name``.
+        conditions: what the network can be told about its samples (``simulator.Conditioning``).
+        decoder: what makes pixels of a latent model's samples; it stays in float.
     """
 
     name: str
     version: int
     module: nn.Module
-    schedule: NoiseSchedule
+    schedule: NoiseSchedule | None
     sample_shape: tuple[int, ...]
     prediction_type: str
     weights_digest: str
     classes: int | None = None
-    call: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
+    call: Callable[..., Tensor] | None = None
+    conditions: tuple[Condition, ...] = ()
+    decoder: Decoder | None = None
 
 
 def available(weights: Path | None = None) -> dict[str, list[int]]:
@@ -70,16 +108,8 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
     """
     folder = WEIGHTS if weights is None else Path(weights)
     stem, version = _resolve(name, folder)
-    path = folder / f"{stem}@{version}.safetensors"
-    manifest = read_manifest(folder / f"{stem}@{version}.json")
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != manifest["weights"]["sha256"]:
-        raise BadInput(
-            f"weights must have the recorded sha256 {manifest['weights']['sha256'][:16]}...",
-            got=f"{digest[:16]}... in {path} ({len(content)} of {manifest['weights']['bytes']} bytes)",
-            fix="the file is truncated or changed: reinstall qnoise, or train the model again",
-        )
+    manifest, content, digest = _read_weights(folder, f"{stem}@{version}")
+    decoder = _latent_space(folder, stem, version, manifest).decoder if "autoencoder" in manifest else None
     # The digest matches, so what follows can fail only for a manifest that was edited or comes from other code.
     try:
         with torch.device("meta"):  # no initial weights: they would cost time and move torch's global generator
@@ -90,14 +120,82 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
         sample_shape = tuple(int(size) for size in manifest["sample_shape"])
         prediction_type = str(manifest["prediction_type"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            "the manifest must describe the weights it comes with",
-            got=f"{stem}@{version}.json ({str(error).splitlines()[0]})",
-            fix="reinstall qnoise, or use the version of qnoise that wrote these files",
-        ) from error
+        raise _unfit(f"{stem}@{version}", error) from error
     # channels-last is the integer engine's layout, and torch's faster one in float (its stub lacks it)
     module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(stem, version, module, schedule, sample_shape, prediction_type, digest, config.classes)
+    conditions = () if config.classes is None else (Condition("label", null=NULL_LABEL),)
+    return Model(
+        stem,
+        version,
+        module,
+        schedule,
+        sample_shape,
+        prediction_type,
+        digest,
+        config.classes,
+        conditions=conditions,
+        decoder=decoder,
+    )
+
+
+def load_latent_space(name: str, *, weights: str | Path | None = None) -> LatentSpace:
+    """The autoencoder of a latent model: what encodes images for it, and decodes its samples.
+
+    Args:
+        name: as in :func:`load`.
+        weights: as in :func:`load`.
+
+    Raises:
+        BadInput: as in :func:`load`, or a model without an autoencoder.
+    """
+    folder = WEIGHTS if weights is None else Path(weights)
+    stem, version = _resolve(name, folder)
+    manifest = read_manifest(folder / f"{stem}@{version}.json")
+    if "autoencoder" not in manifest:
+        raise BadInput("only latent models have an autoencoder", got=f"{stem}@{version}", fix="load digits-latent")
+    return _latent_space(folder, stem, version, manifest)
+
+
+def _latent_space(folder: Path, stem: str, version: int, manifest: dict[str, Any]) -> LatentSpace:
+    """The autoencoder beside a latent model's weights; the model's manifest says which."""
+    file = f"{stem}@{version}.autoencoder"
+    own, content, digest = _read_weights(folder, file)
+    if {"sha256": digest} != manifest["autoencoder"]:
+        raise BadInput(
+            "a latent model needs the autoencoder that it was trained with",
+            got=f"{digest[:16]}... in {file}.safetensors",
+            fix="copy the files of one training together",
+        )
+    try:
+        return LatentSpace.from_manifest(own, content)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise _unfit(file, error) from error
+
+
+def _read_weights(folder: Path, stem: str) -> tuple[dict[str, Any], bytes, str]:
+    """Manifest, content and digest of a weights file, the digest checked."""
+    path = folder / f"{stem}.safetensors"
+    manifest = read_manifest(folder / f"{stem}.json")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput("a manifest needs its weights beside it", got=f"{path} ({error})", fix="copy both") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != manifest["weights"]["sha256"]:
+        raise BadInput(
+            f"weights must have the recorded sha256 {manifest['weights']['sha256'][:16]}...",
+            got=f"{digest[:16]}... in {path} ({len(content)} of {manifest['weights']['bytes']} bytes)",
+            fix="the file is truncated or changed: reinstall qnoise, or train the model again",
+        )
+    return manifest, content, digest
+
+
+def _unfit(stem: str, error: Exception) -> BadInput:
+    return BadInput(
+        "the manifest must describe the weights it comes with",
+        got=f"{stem}.json ({str(error).splitlines()[0]})",
+        fix="reinstall qnoise, or use the version of qnoise that wrote these files",
+    )
 
 
 def save(
@@ -109,8 +207,12 @@ def save(
     training: dict[str, Any],
     *,
     sample_shape: tuple[int, ...],
+    space: LatentSpace | None = None,
 ) -> None:
-    """Write weights (float32) and manifest in the form that :func:`load` reads; ``training`` is kept as given."""
+    """Write weights (float32) and manifest in the form that :func:`load` reads; ``training`` is kept as given.
+
+    A latent model's manifest names the autoencoder of ``space``, which :func:`save_latent_space` writes.
+    """
     state = {key: value.detach().float().contiguous() for key, value in module.state_dict().items()}
     content = safetensors.torch.save(state)
     write_bytes(folder / f"{name}@{version}.safetensors", content)
@@ -123,9 +225,22 @@ def save(
         "prediction_type": "epsilon",
         "schedule": schedule.config(),
         "weights": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "dtype": "float32"},
+        **({} if space is None else {"autoencoder": {"sha256": space.digest}}),
         "training": training,
     }
-    write_bytes(folder / f"{name}@{version}.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    _write_manifest(folder / f"{name}@{version}.json", manifest)
+
+
+def save_latent_space(folder: Path, name: str, version: int, space: LatentSpace, training: dict[str, Any]) -> None:
+    """Write a latent model's autoencoder: weights (float32) and manifest."""
+    file = f"{name}@{version}.autoencoder"
+    write_bytes(folder / f"{file}.safetensors", space.weights())
+    manifest = {"name": name, "version": version, **space.manifest(), "training": training}
+    _write_manifest(folder / f"{file}.json", manifest)
+
+
+def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    write_bytes(path, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -140,6 +255,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
             fix="reinstall qnoise, or copy the .json file that was written with the weights",
         ) from error
     return manifest
+
+
+def is_shipped(name: str, weights: str | Path | None = None) -> bool:
+    """Whether the folder has a model of this name, whatever the version."""
+    return name.partition("@")[0] in available(WEIGHTS if weights is None else Path(weights))
 
 
 def _resolve(name: str, folder: Path) -> tuple[str, int]:

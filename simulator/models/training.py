@@ -12,16 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
 from simulator.models import registry
+from simulator.models.autoencoder_state import AutoencoderState
 from simulator.models.digits import Digits, load_digits
+from simulator.models.latent_space import LatentSpace
 from simulator.models.progress import progress
-from simulator.models.recipe import Recipe, recipe_for
-from simulator.models.training_state import State
+from simulator.models.recipe import LatentRecipe, Recipe, recipe_for
+from simulator.models.training_state import DenoiserState, State
 
 
 def train(
@@ -42,6 +45,7 @@ def train(
         out: folder, made if missing; holds the checkpoint while training runs.
         resume: continue from a checkpoint of the same recipe in ``out``, if there is one.
         steps: replaces the recipe's number of steps (the learning rate then decays over that many).
+            A latent model's autoencoder, which is trained first, keeps its own.
         recipe: replaces the recipe of that name altogether. Any change of recipe names the model NAME-custom.
         card: compute the model card at the end (about two minutes).
         threads: torch threads while this runs; other counts than 1 give other low bits, hence other weights.
@@ -65,50 +69,70 @@ def train(
     if manifest.exists():
         raise BadInput("trained weights are never replaced", got=str(manifest), fix="choose another folder")
     digits, schedule = load_digits(), NoiseSchedule()
+    stem = f"{name}@{recipe.version}"
     with _threads(threads):
-        state = State(recipe)
-        checkpoint = folder / f"{name}@{recipe.version}.checkpoint.safetensors"
-        if resume and checkpoint.exists():
-            state.read(checkpoint)
-        finished = _run(state, digits, schedule, checkpoint, stop_after)
-        if not finished:
+        space, data, budget = None, digits, stop_after
+        if isinstance(recipe, LatentRecipe):
+            first = AutoencoderState(recipe.autoencoder)
+            checkpoint = folder / f"{stem}.autoencoder.checkpoint.safetensors"
+            done = _run("training autoencoder", first, digits, checkpoint, resume, stop_after)
+            if done is None:
+                return None
+            budget = None if stop_after is None else stop_after - done
+            space = LatentSpace.fit(first.best(), digits.train)
+            data = space.digits(digits)
+        state = DenoiserState(recipe, schedule.alphas_cumprod, "" if space is None else space.digest)
+        if _run("training", state, data, folder / f"{stem}.checkpoint.safetensors", resume, budget) is None:
             return None
-        facts = {
-            "recipe": dataclasses.asdict(recipe),
-            "threads": threads,
-            "torch": torch.__version__.split("+")[0],
-            "seconds": round(state.seconds),
-            "steps_run": state.step,
-            "best_step": state.best_step,
-            "held_out_loss": state.best_loss,
-            "history": state.history,
-        }
-        sample_shape = digits.train.shape[1:]
-        registry.save(folder, name, recipe.version, state.best(), schedule, facts, sample_shape=sample_shape)
+        if space is not None:
+            registry.save_latent_space(folder, name, recipe.version, space, _facts(first, threads))
+        sample_shape = data.train.shape[1:]
+        facts = _facts(state, threads)
+        registry.save(
+            folder, name, recipe.version, state.best(), schedule, facts, sample_shape=sample_shape, space=space
+        )
         if card:
             from simulator.models.card import write_card
 
-            write_card(f"{name}@{recipe.version}", folder)
+            write_card(stem, folder)
     return manifest
 
 
-def _run(state: State, digits: Digits, schedule: NoiseSchedule, checkpoint: Path, stop_after: int | None) -> bool:
-    """Step until the recipe ends; True if it did, False if ``stop_after`` came first."""
-    recipe, abar = state.recipe, schedule.alphas_cumprod
-    last = None if stop_after is None else state.step + stop_after
-    with progress("training", recipe.steps) as report:
+def _facts(state: State, threads: int) -> dict[str, Any]:
+    """What a manifest tells of its training."""
+    return {
+        "recipe": dataclasses.asdict(state.recipe),
+        "threads": threads,
+        "torch": torch.__version__.split("+")[0],
+        "seconds": round(state.seconds),
+        "steps_run": state.step,
+        "best_step": state.best_step,
+        "held_out_loss": state.best_loss,
+        "history": state.history,
+    }
+
+
+def _run(
+    title: str, state: State, digits: Digits, checkpoint: Path, resume: bool, stop_after: int | None
+) -> int | None:
+    """Step until the recipe ends; the steps of this call, or None if ``stop_after`` of them came first."""
+    recipe = state.recipe
+    if resume and checkpoint.exists():
+        state.read(checkpoint)
+    begun = state.step
+    with progress(title, recipe.steps) as report:
         while state.step < recipe.steps and not state.stale:
-            if state.step == last:
+            if stop_after is not None and state.step == begun + stop_after:
                 state.write(checkpoint)
-                return False
+                return None
             started = time.perf_counter()
-            state.advance(digits, abar)
+            state.advance(digits)
             if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps:
-                state.evaluate(digits, abar)
+                state.evaluate(digits)
                 state.write(checkpoint)
                 report(state.step, f"held-out {state.history[-1][1]:.5f} best {state.best_loss:.5f}")
             state.seconds += time.perf_counter() - started
-    return True
+    return state.step - begun
 
 
 def _writable(folder: Path) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from samplers.errors import BadInput
 from simulator.models.architectures import Network, NetworkConfig, build
@@ -17,22 +18,31 @@ from simulator.models.checkpoint import read_tensors, write_tensors
 from simulator.models.denoising import denoising_losses, diffuse, generator, stratified
 from simulator.models.digits import Digits
 from simulator.models.dit import NULL_LABEL
-from simulator.models.recipe import Recipe
+from simulator.models.recipe import Optimization, Recipe
 from simulator.models.unet import UNetConfig
 
+R = TypeVar("R", bound=Optimization)
+N = TypeVar("N", bound=nn.Module)
+
 # Uses of randomness, so that no two of them share a stream.
-_ORDER, _STEP, _EVALUATE = 1, 2, 3
+_ORDER, _STEP, EVALUATE = 1, 2, 3
 HELD_OUT_BINS = 8
 
 
-class State:
-    """The network, its average, the optimizer and the best average so far: all that a checkpoint holds."""
+class State(ABC, Generic[R, N]):
+    """The network, its average, the optimizer and the best average so far: all that a checkpoint holds.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: how the network is trained.
+        data_digest: of what the data were made with, where the recipe does not tell.
+    """
+
+    def __init__(self, recipe: R, data_digest: str = "") -> None:
         self.recipe = recipe
+        self._bound_to = recipe.digest + data_digest
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.module = build(recipe.network)
+            self.module = self._build()
         self.parameters = dict(self.module.named_parameters())
         decayed = [p for p in self.parameters.values() if p.ndim > 1]
         plain = [p for p in self.parameters.values() if p.ndim <= 1]
@@ -52,28 +62,32 @@ class State:
         """Whether the held-out loss has stopped falling."""
         return self.step >= self.best_step + self.recipe.patience * self.recipe.evaluate_every
 
-    def best(self) -> Network:
+    @abstractmethod
+    def _build(self) -> N:
+        """A new network, its weights drawn from torch's global generator."""
+
+    @abstractmethod
+    def _batch_loss(self, x0: Tensor, labels: NDArray[np.int64], random: np.random.Generator) -> Tensor:
+        """Loss of a batch of images; every draw from ``random``."""
+
+    @abstractmethod
+    def _held_out_loss(self, module: N, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+        """Loss of a network in eval mode on the held-out part, on draws that are fixed by the seed."""
+
+    def best(self) -> N:
         """A network with the best average so far, in eval mode."""
         return self._with(self.best_average)
 
-    def advance(self, digits: Digits, abar: NDArray[np.floating[Any]]) -> None:
-        """One optimizer step; which images, noises, timesteps and dropouts depends on (seed, step) alone."""
+    def advance(self, digits: Digits) -> None:
+        """One optimizer step; which images and which draws it takes depends on (seed, step) alone."""
         images, labels = digits.part("train")
         recipe, step = self.recipe, self.step
         random = generator(recipe.seed, _STEP, step)
         batch = _batch(len(images), recipe, step)
-        x0 = torch.from_numpy(images[batch])
-        u = stratified(recipe.batch_size, random) ** recipe.timestep_power
-        timestep = torch.from_numpy((u * len(abar)).astype(np.int64))
-        noise = torch.from_numpy(random.standard_normal(x0.shape, dtype=np.float32))
         for group in self.optimizer.param_groups:
             group["lr"] = _learning_rate(recipe, step)
-        dropout_seed = int(random.integers(2**62))
-        given = training_labels(recipe.network, labels[batch], random)
         self.module.train()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(dropout_seed)
-            loss = (self.module(diffuse(x0, noise, timestep, abar), timestep, *given) - noise).square().mean()
+        loss = self._batch_loss(torch.from_numpy(images[batch]), labels[batch], random)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
@@ -83,19 +97,9 @@ class State:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1.0 - keep)
 
-    def evaluate(self, digits: Digits, abar: NDArray[np.floating[Any]]) -> None:
+    def evaluate(self, digits: Digits) -> None:
         """Measure the average on the fixed held-out set and keep it if it is the best so far."""
-        images, labels = digits.part("held_out")
-        module = self._with(self.average)
-        losses = denoising_losses(
-            module,
-            images,
-            abar,
-            bins=HELD_OUT_BINS,
-            seed=self.recipe.seed + _EVALUATE,
-            labels=None if self.recipe.network.classes is None else labels,
-        )
-        loss = float(losses.mean())
+        loss = self._held_out_loss(self._with(self.average), *digits.part("held_out"))
         if not math.isfinite(loss):
             raise BadInput("the held-out loss must stay finite", got=f"{loss} at step {self.step}", fix="learn slower")
         self.history.append([self.step, loss])
@@ -114,12 +118,12 @@ class State:
         for part in ("exp_avg", "exp_avg_sq", "step"):
             groups[part] = {key: moment[part] for key, moment in moments.items()}
         facts = {name: getattr(self, name) for name in ("step", "best_step", "best_loss", "seconds", "history")}
-        write_tensors(path, groups, facts | {"recipe": self.recipe.digest})
+        write_tensors(path, groups, facts | {"recipe": self._bound_to})
 
     def read(self, path: Path) -> None:
         """Take over the state that :meth:`write` left."""
         groups, facts = read_tensors(path)
-        if facts.get("recipe") != self.recipe.digest:
+        if facts.get("recipe") != self._bound_to:
             raise BadInput(
                 "a checkpoint continues only the recipe and steps that wrote it",
                 got=f"{path} of another recipe",
@@ -135,11 +139,50 @@ class State:
         for name in ("step", "best_step", "best_loss", "seconds", "history"):
             setattr(self, name, facts[name])
 
-    def _with(self, weights: dict[str, Tensor]) -> Network:
+    def _with(self, weights: dict[str, Tensor]) -> N:
         with torch.device("meta"):
-            module = build(self.recipe.network)
+            module = self._build()
         module.load_state_dict(weights, assign=True)
         return module.eval()
+
+
+class DenoiserState(State[Recipe, Network]):
+    """Training of a noise predictor under a schedule's ``alphas_cumprod``.
+
+    Args:
+        recipe: how.
+        alphas_cumprod: of the schedule, (timesteps,).
+        data_digest: of what the images were made with, where they are not the digits themselves.
+    """
+
+    def __init__(self, recipe: Recipe, alphas_cumprod: NDArray[np.floating[Any]], data_digest: str = "") -> None:
+        super().__init__(recipe, data_digest)
+        self.alphas_cumprod = alphas_cumprod
+
+    def _build(self) -> Network:
+        return build(self.recipe.network)
+
+    def _batch_loss(self, x0: Tensor, labels: NDArray[np.int64], random: np.random.Generator) -> Tensor:
+        recipe, abar = self.recipe, self.alphas_cumprod
+        u = stratified(recipe.batch_size, random) ** recipe.timestep_power
+        timestep = torch.from_numpy((u * len(abar)).astype(np.int64))
+        noise = torch.from_numpy(random.standard_normal(x0.shape, dtype=np.float32))
+        dropout_seed = int(random.integers(2**62))
+        given = training_labels(recipe.network, labels, random)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(dropout_seed)
+            return (self.module(diffuse(x0, noise, timestep, abar), timestep, *given) - noise).square().mean()
+
+    def _held_out_loss(self, module: Network, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+        losses = denoising_losses(
+            module,
+            images,
+            self.alphas_cumprod,
+            bins=HELD_OUT_BINS,
+            seed=self.recipe.seed + EVALUATE,
+            labels=None if self.recipe.network.classes is None else labels,
+        )
+        return float(losses.mean())
 
 
 def training_labels(
@@ -156,14 +199,14 @@ def training_labels(
     return (torch.from_numpy(kept),)
 
 
-def _batch(count: int, recipe: Recipe, step: int) -> NDArray[np.int64]:
+def _batch(count: int, recipe: Optimization, step: int) -> NDArray[np.int64]:
     """Indices of the images of a step: consecutive places in the sequence of all epochs' permutations."""
     places = np.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size)
     orders = {int(e): generator(recipe.seed, _ORDER, int(e)).permutation(count) for e in np.unique(places // count)}
     return np.array([orders[int(place // count)][place % count] for place in places])
 
 
-def _learning_rate(recipe: Recipe, step: int) -> float:
+def _learning_rate(recipe: Optimization, step: int) -> float:
     """Linear warm-up, then half a cosine down to 0 at the last step."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     return recipe.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))

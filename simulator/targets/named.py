@@ -153,7 +153,7 @@ X86_AVX2 = replace(
 ONNXRUNTIME_KERNEL = Kernel(INT32, OnnxRuntimeRequantizer, BiasKind.INT32, WeightScale.STORED, Epilogue.SCALE_THEN_BIAS)
 ONNXRUNTIME = Target(
     name="onnxruntime",
-    peer="onnxruntime 1.31.1, CPU: QLinearMatMul, QLinearConv, MatMulIntegerToFloat",
+    peer="onnxruntime 1.31.1, CPU: QLinearMatMul, QLinearConv, QGemm, MatMulIntegerToFloat",
     activations=(QuantSpec(UINT8, TENSOR, rule=DIVIDE), QuantSpec(INT8, TENSOR, rule=DIVIDE)),
     parameters=Parameters.GIVEN,
     weights=(
@@ -169,14 +169,18 @@ ONNXRUNTIME = Target(
     groups=None,
     unspecified=(
         BEYOND_INT32,
-        "a linear layer's bias with an output spec: QLinearMatMul has none, it is added as QLinearConv does",
         "unsigned weights, and weights with zero points",
         "CPUs whose byte products saturate in pairs (x86 without VNNI)",
     ),
     proof=Proof(
         Evidence.VERIFIED,
-        ("tests/peers/test_targets_onnxruntime.py", "tests/peers/test_requantize_onnxruntime.py"),
-        "codes of QLinearMatMul and QLinearConv, floats of MatMulIntegerToFloat",
+        (
+            "tests/peers/test_targets_onnxruntime.py",
+            "tests/peers/test_requantize_onnxruntime.py",
+            "tests/peers/test_deployment_onnxruntime.py",
+        ),
+        "codes of QLinearMatMul, QLinearConv and QGemm (a linear layer with a bias), at every site of two exported "
+        "networks too; floats of MatMulIntegerToFloat",
     ),
 )
 

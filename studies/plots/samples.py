@@ -25,14 +25,20 @@ def plot_samples(images: np.ndarray, label: str, *, ax: Axes | None = None) -> A
     return ax
 
 
+def shown_images(run: xr.Dataset, which: str) -> np.ndarray:
+    """Final samples of a run as images, "reference" or "quantized": the decoded ones of a latent model."""
+    name = f"decoded_{which}" if f"decoded_{which}" in run else f"sample_{which}"
+    return run[name].values
+
+
 def samples_figure(parts: Sequence[tuple[str, Sequence[xr.Dataset]]]) -> Figure:
     """For each part (title, runs): full precision, then every run."""
     rows = []
     for title, runs in parts:
-        rows.append((f"full precision\n({title})", runs[0].sample_reference.values))
+        rows.append((f"full precision\n({title})", shown_images(runs[0], "reference")))
         for run in runs:
             correction = "" if run.correction.item() == "none" else f" + {run.correction.item().upper()}"
-            rows.append((run.scheme.item().upper() + correction, run.sample_quantized.values))
+            rows.append((run.scheme.item().upper() + correction, shown_images(run, "quantized")))
     with style.paper():
         figure, axes = plt.subplots(
             len(rows), 1, figsize=(style.WIDTH_ICLR, 0.31 * len(rows) + 0.1), squeeze=False,

@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 
 from samplers import DDIM, NoiseSchedule
+from simulator.decoded import DecodedRecord
 from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts
@@ -79,6 +80,14 @@ def recorded_sites(y: np.ndarray, e: np.ndarray) -> xr.Dataset:
             signal, noisy = (torch.from_numpy(v[step, :, i].copy()) for v in (y, y + e))
             record.add(step, np.arange(samples), site.key, signal, Emulated(noisy))
     return _labelled({"site_injected": record.blocks(), "site_count": record.count()}, CONFIG)
+
+
+def recorded_decoded(y: np.ndarray, e: np.ndarray, batches: list[int] | None = None) -> xr.Dataset:
+    """Dataset of noise ``e`` on decoded pixels ``y``, both (sample, channel, row, column), seen in ``batches``."""
+    record = DecodedRecord(len(y))
+    for first, last in pairwise(np.cumsum([0, *(batches or [len(y)])])):
+        record.add(np.arange(first, last), *(torch.from_numpy(v[first:last].copy()) for v in (y, y + e)))
+    return _labelled(record.arrays(), CONFIG)
 
 
 def _labelled(arrays: dict[str, np.ndarray], config: dict) -> xr.Dataset:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch_modules import Calls, Ignoring, as_model, keep_float, visited
 
 from samplers.ddim import DDIM
@@ -313,3 +314,19 @@ def test_forward__stops_at_a_higher_order_operator(mode):
 
     with pytest.raises(UncoveredContraction, match="higher_order::flex_attention"):
         forward(Ignoring(Calls(flexible)), keep_float, torch.ones(2, 3, 4), T)
+
+
+def test_audit__is_off_inside_a_site_and_back_after_it():
+    inside: list[object] = []
+
+    def handle(site, contraction):
+        inside.append(_get_current_dispatch_mode())
+        return keep_float(site, contraction)
+
+    linear = nn.Linear(4, 4)
+    forward(Ignoring(linear), handle, torch.randn(2, 4), T)
+    assert inside == [None]
+    module = Ignoring(Calls(lambda x: torch.linalg.inv(linear(x))))
+    with pytest.raises(UncoveredContraction):
+        forward(module, handle, torch.randn(4, 4), T)
+    assert _get_current_dispatch_mode() is None

@@ -65,7 +65,7 @@ def test_load__resolves_a_plain_name_to_the_newest_version(copy):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "digits", "digits-unet@7", "digits-unet@", "digits-unet@x", "digits-unet@²", "@1", "../digits-unet"]
+    "name", ["", "digits", "digits-unet@7", "digits-unet@", "digits-unet@x", "digits-unet@²", "@1"]
 )
 def test_load__lists_the_models_when_the_name_is_unknown(name):
     with pytest.raises(BadInput, match=r"available: .*digits-unet@1"):

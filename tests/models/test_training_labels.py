@@ -15,7 +15,7 @@ from simulator.models.dit import NULL_LABEL, DiTConfig
 from simulator.models.recipe import RECIPES, Recipe
 from simulator.models.registry import WEIGHTS, load, read_manifest
 from simulator.models.training import train
-from simulator.models.training_state import State, training_labels
+from simulator.models.training_state import DenoiserState, training_labels
 from simulator.models.unet import UNetConfig
 
 pytest.importorskip("sklearn")
@@ -75,9 +75,10 @@ def test_training_labels__of_a_network_without_classes_draw_nothing():
 def test_advance__gives_each_image_its_own_label():
     digits = load_digits()
     recipe = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, label_dropout=0.0))
-    state, seen = State(recipe), []
+    # abar near 1: x is the image itself, up to 1e-6 of noise
+    state, seen = DenoiserState(recipe, np.full(1000, 1.0 - 1e-12)), []
     state.module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments))
-    state.advance(digits, np.full(1000, 1.0 - 1e-12))  # abar near 1: x is the image itself, up to 1e-6 of noise
+    state.advance(digits)
     ((x, _, label),) = seen
     distances = torch.cdist(x.double().flatten(1), torch.from_numpy(digits.train).double().flatten(1))
     assert distances.min(dim=1).values.max() < 1e-4
@@ -85,10 +86,10 @@ def test_advance__gives_each_image_its_own_label():
 
 
 def test_evaluate__measures_with_the_held_out_labels():
-    digits, state = load_digits(), State(TINY)
+    digits, state = load_digits(), DenoiserState(TINY, ABAR)
     for _ in range(3):
-        state.advance(digits, ABAR)
-    state.evaluate(digits, ABAR)
+        state.advance(digits)
+    state.evaluate(digits)
     module = state.best()
     losses = [
         denoising_losses(module, digits.held_out, ABAR, bins=8, seed=TINY.seed + 3, labels=labels).mean()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted_noise import planted, recorded_run, recorded_sites
+from planted_noise import planted, recorded_decoded, recorded_run, recorded_sites
 
 import noise_models as nm
 from samplers import BadInput
@@ -31,6 +31,36 @@ def test_sqnr_db__of_sites_is_per_step_and_site() -> None:
     assert result.sqnr_db.dims == ("step", "site")
     expected = 10 * np.log10((y.astype(np.float64) ** 2).sum((1, 3)) / (e**2).sum((1, 3)))
     np.testing.assert_allclose(result.sqnr_db, expected, rtol=1e-12)
+
+
+def test_sqnr_db__of_decoded_pixels_pools_samples_and_image_channels() -> None:
+    generator = np.random.default_rng(7)
+    level = np.array([0.2, 1.0, -3.0])[:, None, None]
+    y = level + generator.standard_normal((100, 3, 4, 5))  # more samples than blocks
+    e = 0.1 * y + 0.05 * level + 0.02 * generator.standard_normal(y.shape)
+    run, e = recorded_decoded(y, e, [30, 70]), (y + e) - y
+    result = nm.sqnr_db(run, "decoded_accumulated")
+    assert result.sqnr_db.dims == ()
+    np.testing.assert_allclose(result.sqnr_db, 10 * np.log10((y**2).sum() / (e**2).sum()), rtol=1e-12)
+    assert result.sqnr_db_low < result.sqnr_db < result.sqnr_db_high
+    assert "decoded x_0" in result.sqnr_db.attrs["definition"]
+    ratios = (y**2).sum((1, 2, 3)) / (e**2).sum((1, 2, 3))
+    found = nm.mean_ratio_sqnr_db(run, "decoded_sample_accumulated").mean_ratio_sqnr_db
+    np.testing.assert_allclose(found, 10 * np.log10(ratios.mean()), rtol=1e-12)
+
+
+def test_decompose__of_decoded_pixels_finds_what_was_planted() -> None:
+    generator = np.random.default_rng(8)
+    y = generator.standard_normal((256, 2, 8, 8))
+    bias = np.array([0.3, -0.1])
+    e = -0.2 * y + bias[:, None, None] + 0.05 * generator.standard_normal(y.shape)
+    result = nm.decompose(recorded_decoded(y, e), "decoded_accumulated")
+    assert result.bias.dims == ("image_channel",)
+    # 32768 pixels: standard errors 0.05 / 181 = 0.0003 of the slope, 0.0004 of a channel's bias, 0.8 % of the variance
+    assert float(result.slope) == pytest.approx(-0.2, abs=0.0015)
+    np.testing.assert_allclose(result.bias, bias, atol=0.002)
+    assert float(result.residual_variance) == pytest.approx(0.0025, rel=0.04)
+    assert result.bias_low[0] < 0.3 < result.bias_high[0]
 
 
 def test_mean_ratio_sqnr_db__averages_ratios_of_samples_and_is_another_number() -> None:

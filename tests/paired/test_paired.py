@@ -27,7 +27,7 @@ from simulator.instrument.survey import survey
 from simulator.moments import moment_names, row_moments
 from simulator.paired import Arm, run, run_arms
 from simulator.provenance import canonical, run_key
-from simulator.variables import BY_NAME, VARIABLES
+from simulator.variables import ATTRIBUTION, BY_NAME, VARIABLES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 4
@@ -69,16 +69,16 @@ class Float:
         self.model = dataclasses.replace(quantized.model, prediction_type=prediction_type)
         self.scheme, self.ranges, self.sites = quantized.scheme, quantized.ranges, quantized.sites
         self.allow_float, self.rung, self.plan = quantized.allow_float, quantized.rung, quantized.plan
-        self._change = change
+        self._change, self.conditioning = change, quantized.conditioning
 
-    def __call__(self, x, timestep, watch=None, *, step=None, audit=True):
+    def __call__(self, x, timestep, watch=None, *, step=None, audit=True, call=None):
         def handle(site, contraction):
             output = contraction.float()
             if watch is not None:
                 watch(site, Emulated(output))
             return output
 
-        return self._change(forward(self.model.module, handle, x, timestep, audit=audit))
+        return self._change(forward(self.model.module, handle, x, timestep, audit=audit, call=call))
 
 
 class Halving(NoCorrection):
@@ -138,7 +138,8 @@ def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(datas
     rule = Rule(("@qk",), Settings(activation_bits=5), (1, 3))
     stepped = QuantizedModel(tiny_model, Scheme(Settings(weight_bits=4), (rule,)), ranges)
     others = [run(Arm(network), sampler, samples=2) for network in (lossy, stepped)]
-    assert {name for made in (dataset, *others) for name in made.data_vars} == set(BY_NAME)
+    here = {name for made in (dataset, *others) for name in made.data_vars}
+    assert here == {variable.name for variable in VARIABLES if not variable.name.startswith("decoded_")}
     lost = ("site_overflowed_injected", "site_saturated_injected", "site_overflowed_accumulated")
     assert all(others[0][name].sum() > 0 for name in lost)
     bits = others[1].site_step_activation_bits.sel(site="qk")
@@ -157,7 +158,7 @@ def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(datas
 
 
 def test_variables__have_one_name_each():
-    assert len(BY_NAME) == len(VARIABLES)
+    assert len(BY_NAME) == len(VARIABLES) + len(ATTRIBUTION)
 
 
 def test_dataset__has_the_documented_sizes(dataset, tiny_model):

@@ -1,6 +1,6 @@
 """Claim: the ONNX Runtime targets compute what its operators do.
 
-``onnxruntime``: codes of QLinearMatMul and QLinearConv and floats of MatMulIntegerToFloat, every bit.
+``onnxruntime``: codes of QLinearMatMul, QLinearConv and QGemm, floats of MatMulIntegerToFloat, every bit.
 ``onnx-matmulnbits``: every bit of MatMulNBits (4 bits, level 4) where float32 is exact; elsewhere within the bound of
 ``test_matmul_nbits.py``, since the peer adds blocks in another order.
 """
@@ -68,6 +68,22 @@ def test_linear__gives_the_codes_of_qlinear_matmul(spec, scales, per_channel):
         inputs = [x.codes, scale_of(x), zero_of(x), w.codes.T.copy(), scale_of(w), zero_of(w), *ends(output)]
         theirs = onnx_nodes.run("QLinearMatMul", inputs, KINDS[spec.format.signed])
         assert np.count_nonzero(targets.linear(TARGET, x, w, None, output).values != theirs) == 0
+
+
+@every_activation
+@every_scale
+@every_granularity
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_linear__gives_the_codes_of_qgemm(spec, scales, per_channel, with_bias):
+    rng = np.random.default_rng(7)
+    for largest in (5, 40):
+        x, w, bias, output = problem(rng, spec, scales, per_channel, (192, 8), (48, 8), largest)
+        inputs = [x.codes, scale_of(x), zero_of(x), w.codes, scale_of(w), zero_of(w), bias, *ends(output)]
+        if not with_bias:
+            bias = None
+            inputs[6] = np.zeros(48, np.int32)  # an optional input in the middle
+        theirs = onnx_nodes.run("QGemm", inputs, KINDS[spec.format.signed], onnx_nodes.MICROSOFT, transB=1)
+        assert np.count_nonzero(targets.linear(TARGET, x, w, bias, output).values != theirs) == 0
 
 
 @every_activation

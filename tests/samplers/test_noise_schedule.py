@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from samplers import BadInput, NoiseSchedule
+from samplers import DDIM, DDPM, BadInput, NoiseSchedule
 
 SCHEDULES = [
     NoiseSchedule("linear"),
@@ -97,3 +97,33 @@ def test_schedule__equal_arguments_hash_alike_whatever_their_number_type() -> No
 def test_schedule__refuses_bad_input(change: dict, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         NoiseSchedule(**change)
+
+
+BETAS = (0.1, 0.3, 0.2)
+
+
+def test_schedule__takes_betas_one_by_one_in_any_order() -> None:
+    schedule = NoiseSchedule(num_train_timesteps=3, trained_betas=list(BETAS))
+    assert schedule.betas.tolist() == list(BETAS)
+    np.testing.assert_allclose(schedule.alphas_cumprod, [0.9, 0.63, 0.504], rtol=1e-15)
+    assert hash(schedule) == hash(NoiseSchedule(num_train_timesteps=3, trained_betas=BETAS))
+    assert NoiseSchedule(**schedule.config()) == schedule
+    assert schedule.config()["trained_betas"] == list(BETAS)
+
+
+def test_schedule__without_trained_betas_does_not_name_them() -> None:
+    assert "trained_betas" not in NoiseSchedule().config()
+    assert "trained_betas" not in DDIM(NoiseSchedule(), 2).config()["schedule"]
+    assert "trained_betas" not in DDPM(NoiseSchedule(), 2).config()["schedule"]
+
+
+@pytest.mark.parametrize("betas", [BETAS[:2], (), (0.1, 0.0, 0.2), (0.1, 1.0, 0.2), (0.1, float("nan"), 0.2)])
+def test_schedule__refuses_betas_that_are_none(betas: tuple[float, ...]) -> None:
+    with pytest.raises(BadInput, match="trained_betas must"):
+        NoiseSchedule(num_train_timesteps=3, trained_betas=betas)
+
+
+@pytest.mark.parametrize("sampler", [DDIM, DDPM])
+def test_sampler__needs_a_schedule(sampler: type) -> None:
+    with pytest.raises(BadInput, match="sampling needs a noise schedule"):
+        sampler(None, 5)

@@ -14,6 +14,7 @@ import xarray as xr
 import simulator
 from noise_models import ptqd_threshold_db, sqnr_db
 from samplers import DDIM
+from studies.console import print_summary
 from studies.plots.samples import samples_figure
 from studies.plots.snr import plot_snr, plot_thresholds, snr_figure
 from studies.plots.style import figure_bytes
@@ -71,6 +72,39 @@ def test_samples_figure__shows_full_precision_and_every_run(runs) -> None:
     shown = figure.axes[1].images[0].get_array()
     np.testing.assert_array_equal(shown[1:9, 1:9], runs[0].sample_quantized[0, 0])
     plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def latent_run() -> xr.Dataset:
+    model = simulator.load("digits-latent")
+    sampler = DDIM(model.schedule, 3)
+    ranges = simulator.calibrate_ranges(model, sampler, samples=8)
+    network = simulator.QuantizedModel(model, simulator.Scheme.parse("w8a8"), ranges)
+    return simulator.run(simulator.Arm(network), sampler, samples=5)
+
+
+def test_samples_figure__shows_decoded_images_of_latent_models(latent_run) -> None:
+    figure = samples_figure([("A", [latent_run])])
+    for ax, name in zip(figure.axes, ("reference", "quantized"), strict=True):
+        shown = ax.images[0].get_array()
+        assert shown.shape == (10, 5 * 10)
+        np.testing.assert_array_equal(shown[1:9, 11:19], latent_run[f"decoded_{name}"][1, 0])
+    plt.close("all")
+
+
+def test_summary_rows__of_a_latent_model_add_the_noise_of_its_pixels(runs, latent_run, capsys) -> None:
+    (row,) = summary_rows([latent_run])
+    y, other = (latent_run[f"decoded_{name}"].values.astype(float) for name in ("reference", "quantized"))
+    assert row["decoded_db"] == pytest.approx(10 * np.log10((y**2).sum() / ((other - y) ** 2).sum()), abs=1e-9)
+    ratios = (y**2).sum((1, 2, 3)) / ((other - y) ** 2).sum((1, 2, 3))
+    assert row["decoded_median_db"] == pytest.approx(10 * np.log10(np.median(ratios)), abs=1e-9)
+    assert row["decoded_db_low"] < row["decoded_db"] < row["decoded_db_high"]
+    print_summary([row])
+    assert "pixels" in capsys.readouterr().out
+    plain = summary_rows(runs)
+    assert not any("decoded" in name for name in plain[0])
+    print_summary(plain)
+    assert "pixels" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "png", "svg"])

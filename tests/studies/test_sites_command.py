@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch_modules import Calls, Ignoring, as_model
 
@@ -84,6 +85,9 @@ def test_sites__json_says_the_same_by_step(monkeypatch, capsys, tmp_path: Path) 
         (["digits-unet", "--scheme", "w8a8", "--scheme", "W08A8"], "schemes must differ"),
         (["digits-unet", "--scheme", "absent.toml"], "readable TOML"),
         (["digits-unet", "--scheme", "w8a8@torch-fbgemm"], "no float output for a conv"),
+        (["digits-unet", "--guidance", "2"], "guidance needs conditions"),
+        (["digits-unet", "--conditioning", "absent.safetensors"], "absent.safetensors"),
+        (["absent_module:factory"], "absent_module"),
         (["digits-unet", "--steps", "0"], "steps must be 1 to 1000"),
         (["digits-unet", "--steps", "1001"], "steps must be 1 to 1000"),
     ],
@@ -103,6 +107,21 @@ def test_sites__pattern_that_names_nothing_is_one_line_and_exit_code_2(monkeypat
     error = capsys.readouterr().err
     assert "a pattern must name a site" in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_sites__of_ones_own_network_counts_both_passes_of_guidance(monkeypatch, capsys, tmp_path: Path) -> None:
+    (tmp_path / "own_dit.py").write_text(
+        "import simulator\ndef factory():\n    return simulator.load('digits-dit')\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    save_file({"label": torch.arange(3)}, tmp_path / "labels.safetensors")
+    macs = []
+    for guidance in ("1", "2"):
+        options = ("--conditioning", "labels.safetensors", "--guidance", guidance, "--scheme", "w8a8", "--json")
+        assert qnoise(monkeypatch, "own_dit:factory", *options) == 0
+        macs.append(json.loads(capsys.readouterr().out)["macs"])
+    assert macs == [5838336, 2 * 5838336]
 
 
 def test_sites__names_weights_that_are_computed(monkeypatch, capsys) -> None:

@@ -101,15 +101,24 @@ def store(wide, rows, left_zero, column_sum, out, position, stride):
 
 
 @kernel
-def rescale(wide, rows, left_zero, column_sum, left_scale, scale, add, out, position, stride):
-    """Rows as float32, ``f32(exact sum) * f32(left_scale * scale)``, stored in or added to flat ``out``."""
+def rescale(wide, rows, left_zero, column_sum, left_scale, scale, bias, add, last, out, position, stride):
+    """Rows as float32 in flat ``out``: ``f32(exact sum) * f32(left_scale * scale)``, added to what is there if ``add``,
+    then ``bias`` added if ``last``; each operation rounded."""
     for r in range(rows):
         raw, zero, of_row = wide[r], left_zero[r], left_scale[r]
         target = out[position + r * stride : position + r * stride + column_sum.size]
-        if add:
+        if add and last:
+            for n in range(column_sum.size):
+                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]))
+                target[n] = (target[n] + np.float32(exact) * np.float32(of_row * scale[n])) + bias[n]
+        elif add:
             for n in range(column_sum.size):
                 exact = np.int32(raw[n] - np.int32(zero * column_sum[n]))
                 target[n] += np.float32(exact) * np.float32(of_row * scale[n])
+        elif last:
+            for n in range(column_sum.size):
+                exact = np.int32(raw[n] - np.int32(zero * column_sum[n]))
+                target[n] = np.float32(exact) * np.float32(of_row * scale[n]) + bias[n]
         else:
             for n in range(column_sum.size):
                 exact = np.int32(raw[n] - np.int32(zero * column_sum[n]))
@@ -162,13 +171,10 @@ def contract_chunk(
                 position += g * sums.shape[1] * stride
                 store(wide, rows, zeros, sum_g, flat_sums, position, stride)
             else:
-                rescale(wide, rows, zeros, sum_g, scales, scale[g, columns], g > 0, flat_out, position, stride)
-        if not sums.size:
-            for r in range(top, top + rows):
-                position = r * stride + cell[FIRST_OUTPUT]
-                target, addend = flat_out[position : position + cell[WIDTH]], bias[columns]
-                for n in range(addend.size):
-                    target[n] += addend[n]
+                rescale(
+                    wide, rows, zeros, sum_g, scales, scale[g, columns], bias[columns], g > 0, g == final,
+                    flat_out, position, stride,
+                )  # fmt: skip
 
 
 @kernel

@@ -54,11 +54,9 @@ def depthwise_serial(
         if sums.size:
             store(wide, rows, zeros, column_sum[0], flat_sums, top * outputs, outputs)
         else:
-            rescale(wide, rows, zeros, column_sum[0], scales, scale[0], False, flat_out, top * outputs, outputs)
-            for r in range(top, top + rows):
-                target = flat_out[r * outputs : (r + 1) * outputs]
-                for n in range(outputs):
-                    target[n] += bias[n]
+            rescale(
+                wide, rows, zeros, column_sum[0], scales, scale[0], bias, False, True, flat_out, top * outputs, outputs
+            )
 
 
 @parallel_kernel

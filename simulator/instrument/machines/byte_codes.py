@@ -52,6 +52,11 @@ class ByteCodes:
         return not (rows or wide or ruled or (treatment.output is not None and (grouped or not requantizable)))
 
     @property
+    def static(self) -> bool:
+        """Whether every run-time operand has a calibrated scale, and the output is float32."""
+        return self._treatment.output is None and self.formats.keys() == self._treatment.operands.keys()
+
+    @property
     def weight_key(self) -> Hashable:
         """The weight's spec."""
         return type(self), self._treatment.weight

@@ -1,0 +1,106 @@
+"""The full-precision trajectory that every measurement refers to, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplers.coefficients import Update, advance
+from samplers.noise import NoiseStream
+from samplers.parameterization import predict
+from samplers.sampler import Sampler
+from samplers.state import State
+from simulator.instrument.contractions import Contraction
+from simulator.instrument.forward import Call, forward
+from simulator.instrument.interception import Handler
+from simulator.instrument.sites import SiteKey
+from simulator.models.registry import Model
+
+Look = Callable[[int, SiteKey, Contraction, Tensor], None]
+"""Called with the step, and a site's contraction and its float result."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The state's arithmetic at one step."""
+
+    state: State
+    prediction_type: str
+    update: Update
+
+    def predict(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(x0, epsilon) from the network's output at x."""
+        return predict(self.state, self.prediction_type, self.update, x, self.state.cast(output))
+
+    def x0(self, epsilon: Tensor, x: Tensor) -> Tensor:
+        """The x0 that goes with a corrected epsilon."""
+        return predict(self.state, "epsilon", self.update, x, epsilon)[0]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What full precision did at one step of one batch."""
+
+    step: int
+    members: np.ndarray
+    timestep: Tensor
+    call: Call | None
+    arithmetic: Arithmetic
+    outputs: dict[SiteKey, Tensor]
+    x: Tensor
+    epsilon: Tensor
+    x_next: Tensor
+    z: Tensor | None
+
+
+def full_precision(
+    model: Model,
+    allow_float: tuple[str, ...],
+    sampler: Sampler,
+    state: State,
+    noise: NoiseStream,
+    members: np.ndarray,
+    call: Call | None,
+    look: Look | None = None,
+) -> Iterator[Point]:
+    """Walk the full-precision trajectory of one batch, step by step.
+
+    Args:
+        model: the network.
+        allow_float: patterns of sites and modules that may stay outside sites.
+        sampler: the sampler.
+        state: arithmetic of x_t and of the update.
+        noise: initial and step noise.
+        members: indices of the batch's samples.
+        call: calls the network with their conditions.
+        look: sees each contraction with its float result, while its operands are at hand.
+    """
+    x = state.cast(noise.initial(members, model.sample_shape))
+    for step, update in enumerate(sampler.updates):
+        outputs: dict[SiteKey, Tensor] = {}
+        timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
+        output = forward(
+            model.module, _keep(step, outputs, look), x.float(), timestep, call=call, allow_float=allow_float
+        )
+        arithmetic = Arithmetic(state, sampler.prediction_type, update)
+        x0, epsilon = arithmetic.predict(output, x)
+        z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
+        x_next = advance(state, update, x, x0, epsilon, z)
+        yield Point(step, members, timestep, call, arithmetic, outputs, x, epsilon, x_next, z)
+        x = x_next
+
+
+def _keep(step: int, outputs: dict[SiteKey, Tensor], look: Look | None) -> Handler:
+    """Handler that computes in float and keeps each site's output for this step."""
+
+    def handle(site: SiteKey, contraction: Contraction) -> Tensor:
+        outputs[site] = contraction.float()
+        if look is not None:
+            look(step, site, contraction, outputs[site])
+        return outputs[site]
+
+    return handle
