@@ -167,6 +167,8 @@ def _print(network: Model, sites: tuple[SiteFacts, ...], accounts: list[Account]
     print_table("Totals of one sample and one step", header, totals)
     print(f"over {first.steps} steps: {first.total_macs:,} MACs; BOPs "
           + ", ".join(f"{found.scheme} {found.total_bops:,}" for found in accounts))  # fmt: skip
+    if network.decoder is not None:
+        print("the decoder of latents stays in float and is not counted")
     if first.computed:
         print(f"weights computed in each pass, what they come from counted in float32: {', '.join(first.computed)}")
     if outside is not None:

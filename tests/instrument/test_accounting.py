@@ -327,7 +327,7 @@ def test_account__of_the_tiny_model_by_hand(tiny_model):
     assert sizes(found) == (weights // 2 + 2 * 108, 4 * (outputs + 12 + 1), 4 * vectors, 4 * (weights + 216 + vectors))
 
 
-@pytest.mark.parametrize("name", ["digits-unet", "digits-dit"])
+@pytest.mark.parametrize("name", ["digits-unet", "digits-dit", "digits-latent"])
 def test_account__of_shipped_models_is_what_aten_counts_and_the_weights_file_holds(name):
     model = load(name)
     x, timestep = torch.zeros(1, *model.sample_shape), torch.zeros(1, dtype=torch.long)

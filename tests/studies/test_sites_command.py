@@ -124,6 +124,14 @@ def test_sites__of_ones_own_network_counts_both_passes_of_guidance(monkeypatch, 
     assert macs == [5838336, 2 * 5838336]
 
 
+def test_sites__says_that_a_decoder_is_not_counted(monkeypatch, capsys) -> None:
+    assert qnoise(monkeypatch, "digits-latent", "--scheme", "w8a8") == 0
+    text = capsys.readouterr().out
+    assert "the decoder of latents stays in float and is not counted" in text
+    weights = sum(p.numel() for p in load("digits-latent").module.parameters())
+    assert lines_of(text)["float32"][3] == f"{4 * weights:,}"
+
+
 def test_sites__names_weights_that_are_computed(monkeypatch, capsys) -> None:
     body = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
     monkeypatch.setattr(sites, "_load", lambda name: as_model(Ignoring(body), (3, 4)))
