@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 import simulator
+from samplers.ddim import DDIM
 from samplers.schedule import NoiseSchedule
 from simulator.arithmetic.kernels import paths
 from simulator.arithmetic.operands import ScaledFormat
@@ -34,6 +35,7 @@ from simulator.instrument.contractions import Contraction, MatMul
 from simulator.instrument.forward import forward
 from simulator.instrument.interception import InFloat
 from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.rungs import Rung
 from simulator.instrument.scheme import Scheme
 from simulator.instrument.sites import SiteKey, watching
 from simulator.models.dit import DiT, DiTConfig
@@ -42,6 +44,7 @@ from simulator.provenance import environment
 from simulator.threads import set_threads
 
 CLEAR = Path("/proc/self/clear_refs")
+PEAKS = ("plain", "w8a8", "recorded")
 PLAIN, FAKE = "float32, plain torch", "fake-quantized in float32"
 
 
@@ -150,6 +153,19 @@ def forms(model: Model, x: Tensor, timestep: Tensor) -> dict[str, Callable[[], A
         "w8a8, every site watched": lambda: networks["w8a8"](x, timestep, lambda *seen: None, audit=False),
         "w4a8 in exact integers": lambda: networks["w4a8"](x, timestep, audit=False),
         FAKE: lambda: forward(run, fake, x, timestep, audit=False),
+        **measured_forms(model, networks["w8a8"], len(x)),
+    }
+
+
+def measured_forms(model: Model, network: QuantizedModel, batch: int) -> dict[str, Callable[[], Any]]:
+    """One step of the recorded runs, the full-precision forward and the moments included."""
+    one_step: dict[str, Any] = {"sampler": DDIM(model.schedule, 1), "samples": batch, "batch_size": batch}
+    return {
+        "float, w8a8, moments of sites": lambda: simulator.run(simulator.Arm(network), kinds=("injected",), **one_step),
+        "the same, and local moments": lambda: simulator.attribute(network, rungs=(Rung.COMPLETE,), **one_step),
+        "the same, and a rung more": lambda: simulator.attribute(
+            network, rungs=(Rung.REGISTER, Rung.COMPLETE), **one_step
+        ),
     }
 
 
@@ -170,7 +186,7 @@ def measure(name: str, threads: int, rounds: int, tiny: bool) -> None:
         print(f"{form:34s} {own / seconds[PLAIN]:6.2f}")
 
 
-def peak(name: str, tiny: bool, quantized: bool) -> float:
+def peak(name: str, tiny: bool, form: str) -> float:
     """Most resident memory that building and running added to a process that has loaded everything, in MB."""
     set_threads(1)
     shipped = simulator.load("digits-unet")
@@ -182,13 +198,13 @@ def peak(name: str, tiny: bool, quantized: bool) -> float:
     before = resident("VmRSS")
     model, x, timestep = build(name, tiny)
     with torch.no_grad():
-        if quantized:
+        call: Callable[[], Any] = lambda: model.module(x, timestep)  # noqa: E731
+        if form != "plain":
             network = QuantizedModel(model, Scheme.parse("w8a8"), ranges_of(model, x, timestep))
-            for _ in range(2):
-                network(x, timestep)
-        else:
-            for _ in range(2):
-                model.module(x, timestep)
+            recorded = next(iter(measured_forms(model, network, len(x)).values()))
+            call = recorded if form == "recorded" else lambda: network(x, timestep)
+        for _ in range(2):
+            call()
     return resident("VmHWM") - before
 
 
@@ -200,11 +216,13 @@ def resident(field: str) -> float:
 
 def measure_peaks(name: str, tiny: bool) -> None:
     command = [sys.executable, __file__, "--models", name, *["--tiny"] * tiny, "--peak"]
-    plain, quantized = (
+    plain, *others = (
         float(subprocess.run([*command, form], check=True, capture_output=True, text=True).stdout.split()[-1])
-        for form in ("plain", "w8a8")
+        for form in PEAKS
     )
-    print(f"{'peak memory, w8a8':34s} {quantized / plain:6.2f}  ({quantized:.0f} of {plain:.0f} MB, weights included)")
+    for form, own in zip(PEAKS[1:], others, strict=True):
+        what = f"peak memory, {form}"
+        print(f"{what:34s} {own / plain:6.2f}  ({own:.0f} of {plain:.0f} MB, weights included)")
 
 
 def main() -> None:
@@ -213,13 +231,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--tiny", action="store_true", help="small networks, two rounds: only checks that it runs")
-    parser.add_argument("--peak", choices=("plain", "w8a8"), help=argparse.SUPPRESS)
+    parser.add_argument("--peak", choices=PEAKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if importlib.util.find_spec("diffusers") is None:
         print("diffusers is not installed: without its UNet")
         options.models = [name for name in options.models if not name.startswith("unet")]
     if options.peak:
-        print(peak(options.models[0], options.tiny, options.peak != "plain"))
+        print(peak(options.models[0], options.tiny, options.peak))
         return
     set_threads(options.threads)
     print(f"cpu {environment()['cpu']}, kernel path {paths.PATH}, torch {torch.__version__}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from samplers.errors import BadInput
+from simulator.arithmetic.float_formats import FLOAT32, FloatFormat
 from simulator.arithmetic.operands import ScaledFormat
 from simulator.calibration.ranges import Ranges
 from simulator.instrument.calibrated import calibrated
@@ -65,18 +67,16 @@ class QuantizedModel:
                 got=f"weights {calibrated_on[:12]}",
                 fix="calibrate with this model",
             )
-        self.model, self.scheme, self.ranges, self.rung = model, scheme, ranges, rung
+        self.model, self.scheme, self.ranges = model, scheme, ranges
         self.allow_float = tuple(allow_float)
         self.conditioning = conditioning
         self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float, conditioning=conditioning)
         self.plan = Plan(scheme, self.sites)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
-        self._machines: dict[tuple[SiteKey, str], dict[Treatment, Machine | None]] = {}
         self._weights: dict[tuple[SiteKey, Hashable], tuple[Tensor, Any]] = {}
-        self._float_format = scheme.float_format if rung is Rung.COMPLETE else Scheme().float_format
-        if not scheme.has_steps and len(ranges.steps.sets) == 1:
-            for facts in self.sites:  # what is missing shows before the first step
-                self.machine(facts.key)
+        self._machines: dict[tuple[SiteKey, str], dict[Treatment, Machine | None]]
+        self._float_format: FloatFormat
+        self._climb(rung)
 
     def __call__(
         self,
@@ -119,11 +119,17 @@ class QuantizedModel:
         return output
 
     def on(self, rung: Rung) -> QuantizedModel:
-        """The same network on another rung."""
-        return QuantizedModel(
-            self.model, self.scheme, self.ranges, allow_float=self.allow_float, rung=rung,
-            conditioning=self.conditioning,
-        )  # fmt: skip
+        """The same network on another rung; prepared weights are shared where both take the same."""
+        other = copy.copy(self)
+        other._climb(rung)
+        return other
+
+    def _climb(self, rung: Rung) -> None:
+        self.rung, self._machines = rung, {}
+        self._float_format = self.scheme.float_format if rung is Rung.COMPLETE else FLOAT32
+        if not self.scheme.has_steps and len(self.ranges.steps.sets) == 1:
+            for facts in self.sites:  # what is missing shows before the first step
+                self.machine(facts.key)
 
     def coverage(self, x: Tensor, timestep: Tensor, *, step: int | None = None) -> Coverage:
         """What one audited pass does to every contraction: bits of weight and activations, or why not.
@@ -160,7 +166,7 @@ class QuantizedModel:
         else:
             weight = None if isinstance(contraction, MatMul) else self._prepared(site, runs, contraction)
             found = runs(contraction, weight)
-        if self._float_format == Scheme().float_format:
+        if self._float_format == FLOAT32:
             return found
         return Emulated(rounded(found.output, self._float_format), found.clipped, found.overflowed, found.saturated)
 
@@ -204,7 +210,7 @@ class QuantizedModel:
 
     def _attends_in_parts(self, step: int | None) -> bool:
         """Whether every attention product has one static scale per operand, bytes, exact sums and a float32 output."""
-        if self._float_format != Scheme().float_format:
+        if self._float_format != FLOAT32:
             return False  # the softmax between them is an operation to be rounded
         machines = [self.machine(key, step) for key in self._facts if key.operation in ("qk", "pv")]
         return all(isinstance(runs, ByteCodes) and runs.static for runs in machines)
