@@ -70,7 +70,7 @@ class QuantizedModel:
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._machines: dict[tuple[SiteKey, str], dict[Treatment, Machine | None]] = {}
         self._weights: dict[tuple[SiteKey, Hashable], tuple[Tensor, Any]] = {}
-        self._float_format = scheme.float_format if rung is Rung.COMPLETE else Scheme().float_format
+        self.float_format = scheme.float_format if rung is Rung.COMPLETE else Scheme().float_format
         if not scheme.has_steps and len(ranges.steps.sets) == 1:
             for facts in self.sites:  # what is missing shows before the first step
                 self.machine(facts.key)
@@ -101,9 +101,9 @@ class QuantizedModel:
                 watch(site, found)
             return found.output
 
-        with rounding(self._float_format):
+        with rounding(self.float_format):
             output = forward(
-                self.model.module, handle, rounded(x, self._float_format), timestep, call=self.model.call, audit=audit,
+                self.model.module, handle, rounded(x, self.float_format), timestep, call=self.model.call, audit=audit,
                 allow_float=self.allow_float,
             )  # fmt: skip
         if tuple(visited) != tuple(self._facts):
@@ -148,9 +148,9 @@ class QuantizedModel:
         else:
             weight = None if isinstance(contraction, MatMul) else self._prepared(site, runs, contraction)
             found = runs(contraction, weight)
-        if self._float_format == Scheme().float_format:
+        if self.float_format == Scheme().float_format:
             return found
-        return Emulated(rounded(found.output, self._float_format), found.clipped, found.overflowed, found.saturated)
+        return Emulated(rounded(found.output, self.float_format), found.clipped, found.overflowed, found.saturated)
 
     def machine(self, site: SiteKey, step: int | None = None) -> Machine | None:
         """What computes the site; None where it stays in float.
