@@ -19,17 +19,14 @@ from samplers import DDIM
 from simulator.disagreement import disagreement
 from simulator.instrument.rungs import Rung
 from studies.plots import style
+from studies.plots.sites import label_steps, plot_by_site
 
-SCHEMES = {
-    "w8a8": "exact sums",
-    "w8a8-acc19": "19-bit saturating register",
-    "w8a8o8@onnxruntime": "ONNX Runtime, 8-bit outputs",
-}
+SCHEMES = {"w8a8": "exact sums", "w8a8-acc19": "19-bit register", "w8a8o8@onnxruntime": "8-bit outputs"}
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, xr.Dataset]:
     """Compare, print, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the figure")
     parser.add_argument("--tiny", action="store_true", help="3 steps, 2 samples: for tests")
     options = parser.parse_args(argv)
@@ -64,27 +61,18 @@ def relative_db(found: xr.Dataset) -> xr.DataArray:
 def draw(found: dict[str, xr.Dataset]) -> plt.Figure:
     """A heat map per scheme, white where the two agree to the last bit, and the share of codes that differ."""
     figure, (*maps, last) = plt.subplots(
-        1, 4, figsize=(style.WIDTH_ICLR, 3.4), sharey=True, layout="constrained", width_ratios=(1, 1, 1, 0.9)
+        1, 4, figsize=(style.WIDTH_ICLR, 3.3), sharey=True, layout="constrained", width_ratios=(1, 1, 1, 0.9)
     )
     for ax, color, marker, (text, each) in zip(maps, style.COLORS, "osv", found.items(), strict=False):
-        db, sites = relative_db(each), np.arange(each.sizes["site"])
-        mesh = ax.pcolormesh(
-            each.step, sites, db.where(np.isfinite(db)).T, cmap="viridis_r", vmin=-120, vmax=0, rasterized=True
-        )
-        ax.set_title(
-            text + "\n" + SCHEMES[text].replace(", ", ",\n").replace("saturating ", "saturating\n"), fontsize=6
-        )
-        ticks = np.unique([0, each.sizes["step"] // 2, each.sizes["step"] - 1])
-        ax.set_xticks(ticks, each.timestep.values[ticks])
-        ax.set_xlabel("timestep $t$")
-        ax.grid(False)
+        plot_by_site(relative_db(each), ax=ax, cmap="viridis_r", vmin=-120, vmax=0)
+        label_steps(each, ax=ax, count=3).set_title(f"{text}\n{SCHEMES[text]}", fontsize=6)
         share = 100 * each.flipped.sum("step") / each.operands.sum("step")
-        last.plot(share.where(share > 0), sites, marker, color=color, ms=2.5, label=text)
-    maps[0].set_yticks(sites, found["w8a8"].site.values, fontsize=5)
-    maps[0].set_ylim(len(sites) - 0.5, -0.5)
-    last.set(xscale="log", xlabel="codes that\ndiffer (%)", xlim=(1e-5, 200), xticks=(1e-4, 1e-2, 1))
+        last.plot(share.where(share > 0), range(len(share)), marker, color=color, ms=2.5, label=text)
+    for ax in (*maps[1:], last):
+        ax.tick_params(axis="y", length=0)
+    last.set(xscale="log", xlabel="codes that\ndiffer (%)", xlim=(1e-5, 200), xticks=(1e-4, 1e-1, 1e2))
     last.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=5.5, handlelength=0.8, borderpad=0)
-    bar = figure.colorbar(mesh, ax=maps, location="bottom", aspect=50, pad=0.02, extend="max")
+    bar = figure.colorbar(maps[0].collections[0], ax=maps, location="bottom", aspect=50, pad=0.02, extend="max")
     bar.set_label("power of the difference over that of the quantization noise (dB)")
     return figure
 

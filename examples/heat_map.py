@@ -29,11 +29,11 @@ BATCH = 50  # a multiple of the ten labels, so that a sample's label does not de
 
 def main(argv: Sequence[str] | None = None) -> tuple[xr.Dataset, ...]:
     """Run both schemes, print what was found, draw it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the figures")
     parser.add_argument("--tiny", action="store_true", help="10 steps, 10 samples: for tests")
     options = parser.parse_args(argv)
-    steps, samples, fitting = (10, 10, 10) if options.tiny else (50, 50, 250)
+    steps, samples, fitting = (10, 10, 50) if options.tiny else (50, 50, 250)
 
     simulator.set_threads(1)
     model = replace(simulator.load("digits-dit"), name="digits-dit-labelled", call=call_with_labels)

@@ -1,8 +1,9 @@
-"""SQNR of every site's output at every step, as a heat map: where in the network, and when, the noise arises."""
+"""Heat maps over a network's sites: where, and at which step, the noise arises."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,47 +39,55 @@ def plot_sites(
         limits: of the colours, in dB; the data's own if absent.
         ax: axes to draw on.
     """
-    ax = plt.gca() if ax is None else ax
-    values = _sqnr_db(dataset, variable)
+    values = sqnr_db(dataset, variable).sqnr_db
     low, high = _limits([values]) if limits is None else limits
-    sites = np.arange(values.sizes["site"])
-    shown = values.transpose("site", "step")
-    ax.pcolormesh(
-        values.step, sites, shown.where(np.isfinite(shown)), cmap=COLORS, vmin=low, vmax=high, rasterized=True
-    )
-    ax.set_yticks(sites, dataset.site.values, fontsize=5)
-    steps = values.sizes["step"]
-    ticks = np.unique(np.linspace(0, steps - 1, min(steps, 5)).astype(int))
+    ax = plot_by_site(values, ax=ax, cmap=COLORS, vmin=low, vmax=high)
+    return label_steps(dataset, ax=ax)
+
+
+def plot_by_site(values: xr.DataArray, *, ax: Axes | None = None, **colors: Any) -> Axes:
+    """Heat map of ``values`` over ``site`` and one other dimension; white where a value is not finite.
+
+    Args:
+        values: two dimensions, one of them ``site`` with the names as its coordinate.
+        ax: axes to draw on.
+        colors: ``cmap`` and ``norm``, or ``vmin`` and ``vmax``.
+    """
+    ax = plt.gca() if ax is None else ax
+    (other,) = (dim for dim in values.dims if dim != "site")
+    rows, columns = np.arange(values.sizes["site"]), values[other].values
+    ax.pcolormesh(columns, rows, values.where(np.isfinite(values)).transpose("site", other), rasterized=True, **colors)
+    ax.set_yticks(rows, values.site.values, fontsize=5)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(length=2, pad=1.5)
+    ax.grid(False)
+    return ax
+
+
+def label_steps(dataset: xr.Dataset, *, ax: Axes, count: int = 5) -> Axes:
+    """Label an axis of steps with ``count`` of their training timesteps, the first and the last among them."""
+    ticks = np.unique(np.linspace(0, dataset.sizes["step"] - 1, count).astype(int))
     ax.set_xticks(ticks, dataset.timestep.values[ticks])
     ax.set_xlabel("timestep $t$")
-    ax.tick_params(length=2, pad=1.5)
-    ax.invert_yaxis()
-    ax.grid(False)
     return ax
 
 
 def sites_figure(runs: Sequence[xr.Dataset], variable: str = "site_injected") -> Figure:
     """One heat map per run of the same network, with shared colours and one colour bar."""
-    values = [_sqnr_db(run, variable) for run in runs]
+    limits = _limits([sqnr_db(run, variable).sqnr_db for run in runs])
     with style.paper():
         figure, axes = plt.subplots(
             1, len(runs), figsize=(style.WIDTH_ICLR, ROW * runs[0].sizes["site"] + 0.6), sharey=True, squeeze=False,
             layout="constrained",
         )  # fmt: skip
         for ax, run in zip(axes[0], runs, strict=True):
-            plot_sites(run, variable=variable, limits=_limits(values), ax=ax)
+            plot_sites(run, variable=variable, limits=limits, ax=ax)
             ax.set_title(run.scheme.item().upper())
         for ax in axes[0, 1:]:
             ax.tick_params(axis="y", length=0)
-        axes[0, 0].set_ylim(runs[0].sizes["site"] - 0.5, -0.5)  # shared: inverted once for all
         bar = figure.colorbar(axes[0, -1].collections[0], ax=axes, pad=0.01, aspect=40)
         bar.set_label(f"SQNR of the site's output, {variable.removeprefix('site_')} (dB)")
-        bar.outline.set_linewidth(0.4)  # type: ignore[operator]
         return figure
-
-
-def _sqnr_db(dataset: xr.Dataset, variable: str) -> xr.DataArray:
-    return sqnr_db(dataset, variable).sqnr_db
 
 
 def _limits(values: Sequence[xr.DataArray]) -> tuple[float, float]:
