@@ -77,7 +77,8 @@ def disagreement(
             got=f"{reference.model.name} {reference.scheme} and {other.model.name} {other.scheme}",
             fix="build both from the same values, with another rung",
         )
-    model, rows = reference.model, []
+    model = reference.model
+    rows: list[list[tuple[float, float, int, int]]] = []
 
     def denoise(x: Tensor, timestep: Tensor) -> Tensor:
         step, exact = len(rows), _Pass(None)
