@@ -1,6 +1,6 @@
-"""Write the README's results: run the main job, copy its figures, and put its table between the markers.
+"""Write what the README shows: run the main job and the examples, copy their figures, put numbers between markers.
 
-Run from the repository's root: ``python docs/generate.py``.
+Run from the repository's root: ``python docs/generate.py``, or ``python docs/generate.py examples`` for these alone.
 """
 
 from __future__ import annotations
@@ -13,22 +13,44 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+FIGURES = ROOT / "docs" / "figures"
+EXAMPLES = ("narrow_machine", "fake_quant_against_hardware", "heat_map")
 
 
 def main() -> None:
     """Regenerate."""
-    figures = ROOT / "docs" / "figures"
-    figures.mkdir(exist_ok=True)
+    FIGURES.mkdir(exist_ok=True)
+    if sys.argv[1:] != ["examples"]:
+        _main_job()
+    for name in EXAMPLES:
+        _example(name)
+
+
+def _main_job() -> None:
     with tempfile.TemporaryDirectory() as out:  # a fresh folder: results found again could be those of older code
-        command = [sys.executable, "-m", "studies.cli", "run", "--threads", "2", "--json", "--out", out]
-        found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+        found = json.loads(_run("-m", "studies.cli", "run", "--threads", "2", "--json", "--out", out))
         for name in ("snr.png", "samples.png"):
-            shutil.copyfile(Path(found["folder"]) / name, figures / name)
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{_table(found['runs'])}{END}{after}", encoding="utf-8")
+            shutil.copyfile(Path(found["folder"]) / name, FIGURES / name)
+    _put("results", _table(found["runs"]))
+
+
+def _example(name: str) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        printed = _run(f"examples/{name}.py", "--out", out)
+        for path in sorted(Path(out).glob("*.png")):
+            shutil.copyfile(path, FIGURES / path.name)
+    _put(name, f"```text\n{printed}```\n")
+
+
+def _run(*arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def _put(name: str, text: str) -> None:
+    """Replace what stands between the README's markers of this name."""
+    readme, begin, end = ROOT / "README.md", f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, rest = readme.read_text(encoding="utf-8").split(begin)
+    readme.write_text(f"{before}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def _table(runs: list[dict]) -> str:

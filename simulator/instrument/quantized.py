@@ -75,7 +75,7 @@ class QuantizedModel:
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
         self._weights: dict[tuple[SiteKey, Hashable], tuple[Tensor, Any]] = {}
         self._machines: dict[tuple[SiteKey, str], dict[Treatment, Machine | None]]
-        self._float_format: FloatFormat
+        self.float_format: FloatFormat
         self._climb(rung)
 
     def __call__(
@@ -105,9 +105,9 @@ class QuantizedModel:
         """
         handler = (EmulatingParts if self._attends_in_parts(step) else Emulating)(self, watch, step)
         call = call or call_for(self.model, self.conditioning, range(len(x)))
-        with rounding(self._float_format):
+        with rounding(self.float_format):
             output = forward(
-                self.model.module, handler, rounded(x, self._float_format), timestep, call=call, audit=audit,
+                self.model.module, handler, rounded(x, self.float_format), timestep, call=call, audit=audit,
                 allow_float=self.allow_float,
             )  # fmt: skip
         if tuple(handler.visited) != tuple(self._facts):
@@ -126,7 +126,7 @@ class QuantizedModel:
 
     def _climb(self, rung: Rung) -> None:
         self.rung, self._machines = rung, {}
-        self._float_format = self.scheme.float_format if rung is Rung.COMPLETE else FLOAT32
+        self.float_format = self.scheme.float_format if rung is Rung.COMPLETE else FLOAT32
         if not self.scheme.has_steps and len(self.ranges.steps.sets) == 1:
             for facts in self.sites:  # what is missing shows before the first step
                 self.machine(facts.key)
@@ -166,9 +166,9 @@ class QuantizedModel:
         else:
             weight = None if isinstance(contraction, MatMul) else self._prepared(site, runs, contraction)
             found = runs(contraction, weight)
-        if self._float_format == FLOAT32:
+        if self.float_format == FLOAT32:
             return found
-        return Emulated(rounded(found.output, self._float_format), found.clipped, found.overflowed, found.saturated)
+        return Emulated(rounded(found.output, self.float_format), found.clipped, found.overflowed, found.saturated)
 
     def machine(self, site: SiteKey, step: int | None = None) -> Machine | None:
         """What computes the site; None where it stays in float.
@@ -210,7 +210,7 @@ class QuantizedModel:
 
     def _attends_in_parts(self, step: int | None) -> bool:
         """Whether every attention product has one static scale per operand, bytes, exact sums and a float32 output."""
-        if self._float_format != FLOAT32:
+        if self.float_format != FLOAT32:
             return False  # the softmax between them is an operation to be rounded
         machines = [self.machine(key, step) for key in self._facts if key.operation in ("qk", "pv")]
         return all(isinstance(runs, ByteCodes) and runs.static for runs in machines)

@@ -16,8 +16,9 @@ from noise_models import ptqd_threshold_db, sqnr_db
 from samplers import DDIM
 from studies.console import print_summary
 from studies.plots.samples import samples_figure
+from studies.plots.sites import plot_by_site, plot_sites, sites_figure
 from studies.plots.snr import plot_snr, plot_thresholds, snr_figure
-from studies.plots.style import figure_bytes
+from studies.plots.style import figure_bytes, save
 from studies.tables import site_rows, summary_rows
 
 
@@ -141,4 +142,47 @@ def test_figure_bytes__embed_fonts_as_outlines_that_publishers_accept(runs) -> N
     content = figure_bytes(snr_figure([("A", runs)]), "pdf")
     assert b"/Type3" not in content
     assert b"/CIDFontType2" in content
+    plt.close("all")
+
+
+def test_plot_sites__draws_the_sqnr_of_sites_from_top_to_bottom_and_steps_from_left_to_right(runs) -> None:
+    _, ax = plt.subplots()
+    assert plot_sites(runs[0], variable="site_accumulated", ax=ax) is ax
+    found = sqnr_db(runs[0], "site_accumulated").sqnr_db
+    (mesh,) = ax.collections
+    np.testing.assert_array_equal(mesh.get_array().filled(np.nan), found.transpose("site", "step"))
+    assert mesh.get_clim() == (float(found.min()), float(found.max()))
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(found.site.values)
+    bottom, top = ax.get_ylim()
+    assert bottom > top, "the first site is at the top"
+    assert [label.get_text() for label in ax.get_xticklabels()] == [str(t) for t in runs[0].timestep.values]
+    plt.close("all")
+
+
+def test_plot_by_site__leaves_white_what_is_not_finite() -> None:
+    values = xr.DataArray([[1.0, np.inf], [np.nan, -2.0]], {"bits": [4, 8], "site": ["a", "b"]}, ("bits", "site"))
+    _, ax = plt.subplots()
+    (mesh,) = plot_by_site(values, ax=ax, cmap="viridis").collections
+    np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), [[False, True], [True, False]])
+    assert ax.get_xlim() == (2, 10), "columns lie at the other dimension's values"
+    plt.close("all")
+
+
+def test_sites_figure__shares_colours_and_has_one_bar_with_its_unit(runs) -> None:
+    *maps, bar = sites_figure(runs).axes
+    assert [ax.get_title() for ax in maps] == ["W8A8", "W4A4"]
+    assert len({ax.collections[0].get_clim() for ax in maps}) == 1
+    assert bar.get_ylabel().endswith("(dB)")
+    plt.close("all")
+
+
+def test_save__writes_pdf_and_small_png_of_the_same_bytes_at_any_time(runs, tmp_path, monkeypatch) -> None:
+    for when in ("0", "1000000000"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", when)
+        save(sites_figure(runs), tmp_path / when / "sites")
+    assert not plt.get_fignums()
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["sites.pdf", "sites.png"]
+    for name in ("sites.pdf", "sites.png"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1000000000" / name).read_bytes()
+    assert (tmp_path / "0" / "sites.png").stat().st_size < len(figure_bytes(sites_figure(runs), "png")) / 2
     plt.close("all")
