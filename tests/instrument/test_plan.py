@@ -15,6 +15,7 @@ from simulator.arithmetic.quantizer import QuantSpec
 from simulator.arithmetic.rounding import Rounding
 from simulator.calibration.collector import Collector
 from simulator.calibration.ranges import Ranges
+from simulator.calibration.steps import StepSets
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument.forward import forward
 from simulator.instrument.plan import Plan
@@ -225,3 +226,19 @@ def test_quantized_model__counts_sites_kept_in_float_as_float():
     assert not coverage.complete
     assert coverage.float_macs == 2 * 2 * 8
     assert [entry.how for entry in coverage.entries][:2] == ["float32", "float32"]
+
+
+def test_quantized_model__uses_the_ranges_of_each_step():
+    torch.manual_seed(0)
+    model = as_model(Net(), (5, 8))
+    sampler, x = DDIM(model.schedule, 3), torch.randn(2, 5, 8)
+    each = calibrate_ranges(model, sampler, samples=2, steps=StepSets.each(3))
+    stepped = QuantizedModel(model, Scheme(), each)
+    for step in range(3):
+        alone = calibrate_ranges(model, sampler, samples=2, steps=StepSets.observed_at(step))
+        assert torch.equal(stepped(x, T, step=step), QuantizedModel(model, Scheme(), alone)(x, T))
+    assert not torch.equal(stepped(x, T, step=0), stepped(x, T, step=2))
+    with pytest.raises(BadInput, match="step"):
+        stepped(x, T)
+    with pytest.raises(BadInput, match="step"):
+        stepped(x, T, step=3)
