@@ -237,7 +237,8 @@ def test_quantized_model__uses_the_ranges_of_each_step():
     for step in range(3):
         alone = calibrate_ranges(model, sampler, samples=2, steps=StepSets.observed_at(step))
         assert torch.equal(stepped(x, T, step=step), QuantizedModel(model, Scheme(), alone)(x, T))
-    assert not torch.equal(stepped(x, T, step=0), stepped(x, T, step=2))
+    scales = {float(stepped.formats(stepped.sites[-1].key, step)["input"].scale) for step in range(3)}
+    assert len(scales) == 3
     with pytest.raises(BadInput, match="step"):
         stepped(x, T)
     with pytest.raises(BadInput, match="step"):
