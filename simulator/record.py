@@ -59,7 +59,8 @@ class SiteRecord:
         """Record samples ``members`` of ``site`` at ``step``; the reference is float32."""
         index = self._index[site]
         batch, axis = len(members), self._axes[index]
-        y, other = (sample_rows(output, batch, axis, self._passes) for output in (reference, found.output))
+        image = is_image(site)
+        y, other = (sample_rows(output, batch, axis, self._passes, image=image) for output in (reference, found.output))
         rows = row_moments(y, other)
         merge_into_blocks(self._blocks[step, index], rows, members)
         self.clipped[step, index] += found.clipped
@@ -82,15 +83,20 @@ def central_moments(moments: np.ndarray) -> np.ndarray:
     return stored
 
 
-def sample_rows(output: Tensor, batch: int, axis: int | None, passes: int = 1) -> np.ndarray:
-    """One row per sample; images in channels-last order, which is how the engine leaves them.
+def is_image(site: SiteKey) -> bool:
+    """Whether a site's output has its channels on axis 1."""
+    return site.operation.startswith("conv")
+
+
+def sample_rows(output: Tensor, batch: int, axis: int | None, passes: int = 1, *, image: bool = False) -> np.ndarray:
+    """One row per sample; 2-D images in channels-last order, which is how the engine leaves them.
 
     With several ``passes`` the output holds all samples of the first, then all of the next: a sample's row is made of
     its parts in each.
     """
     if axis:
         output = output.movedim(axis, 0)
-    if output.ndim == 4:
+    if image and output.ndim == 4:
         output = output.permute(0, 2, 3, 1)
     if axis is None:  # computed once for all samples, such as an embedding of positions
         output = output.expand(batch, *output.shape)

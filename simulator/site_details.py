@@ -8,7 +8,7 @@ from torch import Tensor
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts
 from simulator.moments import SIZE, merge, row_moments
-from simulator.record import central_moments, sample_rows
+from simulator.record import central_moments, is_image, sample_rows
 
 
 class Extremes:
@@ -43,7 +43,7 @@ class ByChannel:
 
     def add(self, step: int, site: SiteKey, reference: Tensor, output: Tensor) -> None:
         """Take in one batch."""
-        axis = 1 if site.operation.startswith("conv") else -1
+        axis = 1 if is_image(site) else -1
         y, other = (tensor.movedim(axis, 0).flatten(1).contiguous().numpy() for tensor in (reference, output))
         known = self._moments.setdefault(site, np.zeros((self._steps, len(y), SIZE)))
         known[step] = merge(known[step], row_moments(y, other))
@@ -69,7 +69,8 @@ class BySample:
         """Take in one batch."""
         index = self._index[site]
         y, other = (
-            sample_rows(tensor, len(members), self._axes[index], self._passes) for tensor in (reference, output)
+            sample_rows(tensor, len(members), self._axes[index], self._passes, image=is_image(site))
+            for tensor in (reference, output)
         )
         self._moments[step, index, members] = row_moments(y, other)
 

@@ -138,7 +138,7 @@ def test_sites__hold_both_rows_of_each_sample(dataset, model, sampler, quantized
 
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("axis", [0, 1])
-def testsample_rows__give_each_sample_its_part_of_every_pass(axis, heads):
+def test_sample_rows__give_each_sample_its_part_of_every_pass(axis, heads):
     # pass p, sample s, head h holds 100 p + 10 s + h throughout
     parts = [100.0 * p + 10 * s + h for p in range(2) for s in range(4) for h in range(heads)]
     output = torch.tensor(parts)[:, None, None].expand(-1, 5, 2).movedim(0, axis)
@@ -148,14 +148,14 @@ def testsample_rows__give_each_sample_its_part_of_every_pass(axis, heads):
         assert set(row) == {100.0 * p + 10 * s + h for p in range(2) for h in range(heads)}
 
 
-def testsample_rows__of_images_under_guidance_are_whole():
+def test_sample_rows__of_images_under_guidance_are_whole():
     images = torch.arange(2.0 * 3 * 4 * 5 * 5).reshape(6, 4, 5, 5).contiguous(memory_format=torch.channels_last)
-    rows = sample_rows(images, 3, 0, passes=2)
+    rows = sample_rows(images, 3, 0, passes=2, image=True)
     for s, row in enumerate(rows):
         assert sorted(row) == sorted(images[[s, 3 + s]].flatten().tolist())
 
 
-def testsample_rows__of_a_site_that_runs_once_are_alike_in_every_pass():
+def test_sample_rows__of_a_site_that_runs_once_are_alike_in_every_pass():
     rows = sample_rows(torch.arange(6.0).reshape(2, 3), 4, None, passes=2)
     assert rows.tolist() == [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]] * 4
 
