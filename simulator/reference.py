@@ -14,6 +14,7 @@ from samplers.noise import NoiseStream
 from samplers.parameterization import predict
 from samplers.sampler import Sampler
 from samplers.state import State
+from simulator.instrument.attention_parts import Attention, attention_in_float
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import Call, forward
 from simulator.instrument.interception import Handler
@@ -82,10 +83,9 @@ def full_precision(
     x = state.cast(noise.initial(members, model.sample_shape))
     for step, update in enumerate(sampler.updates):
         outputs: dict[SiteKey, Tensor] = {}
+        handler = _Keeping(outputs) if look is None else _looking(step, outputs, look)
         timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-        output = forward(
-            model.module, _keep(step, outputs, look), x.float(), timestep, call=call, allow_float=allow_float
-        )
+        output = forward(model.module, handler, x.float(), timestep, call=call, allow_float=allow_float)
         arithmetic = Arithmetic(state, sampler.prediction_type, update)
         x0, epsilon = arithmetic.predict(output, x)
         z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
@@ -94,13 +94,30 @@ def full_precision(
         x = x_next
 
 
-def _keep(step: int, outputs: dict[SiteKey, Tensor], look: Look | None) -> Handler:
+class _Keeping:
     """Handler that computes in float and keeps each site's output for this step."""
+
+    def __init__(self, outputs: dict[SiteKey, Tensor]) -> None:
+        self._outputs = outputs
+
+    def __call__(self, site: SiteKey, contraction: Contraction, /) -> Tensor:
+        """The contraction in float."""
+        self._outputs[site] = contraction.float()
+        return self._outputs[site]
+
+    def attention(self, scores: SiteKey, mixture: SiteKey, operation: Attention, /) -> Tensor:
+        """A large attention in float, in parts."""
+        self._outputs[scores] = operation.empty_scores()
+        self._outputs[mixture] = attention_in_float(operation, self._outputs[scores])
+        return self._outputs[mixture]
+
+
+def _looking(step: int, outputs: dict[SiteKey, Tensor], look: Look) -> Handler:
+    """Keeps outputs too, and shows each contraction whole."""
 
     def handle(site: SiteKey, contraction: Contraction) -> Tensor:
         outputs[site] = contraction.float()
-        if look is not None:
-            look(step, site, contraction, outputs[site])
+        look(step, site, contraction, outputs[site])
         return outputs[site]
 
     return handle

@@ -151,8 +151,11 @@ def in_parts(
     return out
 
 
-def attention_in_float(operation: Attention) -> Tensor:
-    """The attention in torch float, in parts where it is large: the bits of the whole."""
+def attention_in_float(operation: Attention, kept: Tensor | None = None) -> Tensor:
+    """The attention in torch float, in parts where it is large: the bits of the whole.
+
+    ``kept``, for a divisible attention, is where QK^T is written to.
+    """
     if not operation.divisible:
         return operation.mixture(operation.weights(operation.scores.float())).float()
 
@@ -163,4 +166,4 @@ def attention_in_float(operation: Attention) -> Tensor:
     def mix(part: Index, weights: Tensor, out: Tensor) -> None:
         torch.matmul(weights, take(operation.value, part[:-1], 2), out=out)
 
-    return in_parts(operation, multiply, mix, rows_apart=False)
+    return in_parts(operation, multiply, mix, rows_apart=False, scores=kept)
