@@ -76,6 +76,8 @@ def attribute(
     require_int("samples", samples, 1)
     require_int("batch_size", batch_size, 1)
     rungs = ladder(quantized.plan, len(sampler.updates)) if rungs is None else tuple(rungs)
+    if not all(isinstance(rung, Rung) for rung in rungs):
+        raise BadInput("rungs must be members of Rung", got=repr(rungs), fix="write Rung.WEIGHTS")
     if quantized.rung is not Rung.COMPLETE or not rungs or len(set(rungs)) < len(rungs):
         raise BadInput(
             "attribution climbs different rungs of a complete scheme",
@@ -148,13 +150,20 @@ class _Attribution:
                 outputs: dict[SiteKey, Tensor] = outputs,
                 before: dict[SiteKey, Tensor] = before,
             ) -> None:
-                outputs[site] = found.output
+                outputs[site] = found.output.clone()  # the network may write to its own
                 self._sites[index].add(point.step, point.members, site, point.outputs[site], found)
                 self._sites_added[index].add(point.step, point.members, site, before[site], found)
                 if index == len(self._networks) - 1:
                     self._detail(point, site, found.output)
 
-            output = network(point.x.float(), point.timestep, watch, step=point.step, audit=False, call=point.call)
+            output = network(
+                point.x.to(torch.float32, copy=True),
+                point.timestep,
+                watch,
+                step=point.step,
+                audit=False,
+                call=point.call,
+            )
             epsilon = point.arithmetic.predict(output, point.x)[1]
             self._epsilon[index].add(point.step, point.members, point.epsilon, epsilon)
             self._epsilon_added[index].add(point.step, point.members, epsilon_before, epsilon)

@@ -209,7 +209,9 @@ class _Network:
 
         # full precision was audited on this very timestep; the quantized pass is held to the same sites
         watcher = None if record is None else watch
-        return self._quantized(x.float(), point.timestep, watcher, step=point.step, audit=False, call=point.call)
+        return self._quantized(
+            x.to(torch.float32, copy=True), point.timestep, watcher, step=point.step, audit=False, call=point.call
+        )
 
     def new_record(self) -> SiteRecord | None:
         """An empty record of this network's sites, if they are recorded."""

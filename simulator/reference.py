@@ -85,7 +85,9 @@ def full_precision(
         outputs: dict[SiteKey, Tensor] = {}
         handler = _Keeping(outputs) if look is None else _looking(step, outputs, look)
         timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
-        output = forward(model.module, handler, x.float(), timestep, call=call, allow_float=allow_float)
+        output = forward(
+            model.module, handler, x.to(torch.float32, copy=True), timestep, call=call, allow_float=allow_float
+        )
         arithmetic = Arithmetic(state, sampler.prediction_type, update)
         x0, epsilon = arithmetic.predict(output, x)
         z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
@@ -102,22 +104,25 @@ class _Keeping:
 
     def __call__(self, site: SiteKey, contraction: Contraction, /) -> Tensor:
         """The contraction in float."""
-        self._outputs[site] = contraction.float()
-        return self._outputs[site]
+        found = contraction.float()
+        self._outputs[site] = found.clone()  # the network may write to its own
+        return found
 
     def attention(self, scores: SiteKey, mixture: SiteKey, operation: Attention, /) -> Tensor:
         """A large attention in float, in parts."""
         self._outputs[scores] = operation.empty_scores()
-        self._outputs[mixture] = attention_in_float(operation, self._outputs[scores])
-        return self._outputs[mixture]
+        found = attention_in_float(operation, self._outputs[scores])
+        self._outputs[mixture] = found.clone()
+        return found
 
 
 def _looking(step: int, outputs: dict[SiteKey, Tensor], look: Look) -> Handler:
     """Keeps outputs too, and shows each contraction whole."""
 
     def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-        outputs[site] = contraction.float()
+        found = contraction.float()
+        outputs[site] = found.clone()
         look(step, site, contraction, outputs[site])
-        return outputs[site]
+        return found
 
     return handle

@@ -40,13 +40,19 @@ class ByChannel:
     def __init__(self, steps: int, sites: tuple[SiteFacts, ...]) -> None:
         self._steps, self._sites = steps, sites
         self._moments: dict[SiteKey, np.ndarray] = {}
+        self._sample_axis = {facts.key: facts.sample_axis if facts.batched else None for facts in sites}
 
     def add(self, step: int, site: SiteKey, reference: Tensor, output: Tensor) -> None:
         """Take in one batch."""
-        axis = 1 if is_image(site) else -1
+        axis = 1 if is_image(site) else self._axis(site, reference.ndim)
         y, other = (tensor.movedim(axis, 0).flatten(1).contiguous().numpy() for tensor in (reference, output))
         known = self._moments.setdefault(site, np.zeros((self._steps, len(y), SIZE)))
         known[step] = merge(known[step], row_moments(y, other))
+
+    def _axis(self, site: SiteKey, rank: int) -> int:
+        """The last axis along which samples do not lie."""
+        samples = self._sample_axis[site]
+        return rank - 2 if samples == rank - 1 and rank > 1 else rank - 1
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Central moments (step, site_channel, moment); of each site_channel, the site's index and the channel's."""

@@ -36,6 +36,11 @@ class _Weighted:
         return self.input, self.weight
 
     @property
+    def contracted(self) -> int:
+        """Input channels that an output reads."""
+        return self.weight.shape[1]
+
+    @property
     def elements(self) -> int:
         """Elements of the run-time operands."""
         return self.input.numel()
@@ -103,6 +108,11 @@ class ConvTranspose(_Weighted):
         return _CONV_TRANSPOSE[g.axes](
             self.input, self.weight, self.bias, g.stride, padding, self.output_padding, g.groups, g.dilation
         )
+
+    @property
+    def contracted(self) -> int:
+        """Input channels that an output reads."""
+        return len(self.weight) // self.geometry.groups
 
     @property
     def macs(self) -> int:

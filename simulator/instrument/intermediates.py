@@ -25,10 +25,18 @@ class _Rounding(TorchDispatchMode):
         self._dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func.is_view or at_site():
+        kwargs = kwargs or {}
+        if at_site():
+            return func(*args, **kwargs)
+        if func._can_decompose():  # in inference mode composite operators arrive whole, and may return an argument
+            with self:
+                return func.decompose(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if func.is_view or torch.Tag.inplace_view in func.tags:
             return result
         for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor) and tensor.dtype == torch.complex64:
+                tensor = torch.view_as_real(tensor)
             if isinstance(tensor, Tensor) and tensor.dtype == torch.float32:
                 tensor.copy_(tensor.to(self._dtype))
         return result
@@ -37,8 +45,10 @@ class _Rounding(TorchDispatchMode):
 def rounding(format: FloatFormat) -> AbstractContextManager[Any]:
     """A block whose float32 results are rounded to ``format``, ties to even; beyond its range they are infinite.
 
-    The tensors stay float32. A site's inner arithmetic is its machine's own; what leaves the site is rounded by
-    :func:`rounded`. Fused operators (layer norm, softmax, GELU) are one operation each, as their kernels round once.
+    The tensors stay float32; complex results are rounded part by part. A site's inner arithmetic is its machine's own;
+    what leaves the site is rounded by :func:`rounded`. Fused operators (layer norm, softmax, GELU) are one operation
+    each, as their kernels round once. Constants, conditions, and what runs under ``allow_float`` or as one function
+    (recurrent cells) are not rounded.
     """
     return nullcontext() if format == FLOAT32 else _Rounding(_DTYPES[format])
 

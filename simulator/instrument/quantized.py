@@ -177,7 +177,7 @@ class QuantizedModel:
             BadInput: missing ranges, or no step where one is needed.
         """
         treatment = self.plan.at(site, step)
-        served = self.ranges.steps.serving(step)
+        served = self.ranges.steps.serving(step) if treatment.calibrated else ""
         known = self._machines.setdefault((site, served), {})
         if treatment not in known:
             known[treatment] = None

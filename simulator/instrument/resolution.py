@@ -8,13 +8,15 @@ from samplers.errors import BadInput
 from simulator.arithmetic.block_formats import BlockFormat
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import Granularity, PerAxis, PerGroup
+from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.arithmetic.requantize import REQUANTIZERS
 from simulator.instrument.contractions import PROBABILITY
-from simulator.instrument.scheme.settings import BLOCKS, ActivationRange, Settings
+from simulator.instrument.scheme.settings import BLOCKS, DEFAULTS, ActivationRange, Settings
 from simulator.instrument.survey import SiteFacts
+from simulator.instrument.target_resolution import on_target
 from simulator.instrument.treatment import Operand, Treatment
-from simulator.targets.description import Parameters, Target
+from simulator.targets.description import Target
 
 
 def resolved(settings: Settings, facts: SiteFacts, target: Target | None) -> Treatment:
@@ -28,9 +30,15 @@ def resolved(settings: Settings, facts: SiteFacts, target: Target | None) -> Tre
     return _on_engine(settings, facts) if target is None else _on_target(settings, facts, target)
 
 
+def _on_target(settings: Settings, facts: SiteFacts, target: Target) -> Treatment:
+    operands, weight, output = on_target(settings, facts, target)
+    return _treatment(settings, operands, weight, output, target=target)
+
+
 def _on_engine(settings: Settings, facts: SiteFacts) -> Treatment:
     block = BLOCKS.get(settings.block or "")
     if block is not None:
+        _require_plain(settings, facts)
         if facts.key.operation.startswith("conv_transpose"):
             raise BadInput(
                 "transposed convolutions have no block format",
@@ -49,6 +57,8 @@ def _on_engine(settings: Settings, facts: SiteFacts) -> Treatment:
             rounding=settings.rounding,
         )  # fmt: skip
     output = None
+    if isinstance(settings.accumulator, PairAccumulator):
+        _require_pairs(facts, operands, weight)
     if settings.output_bits:
         output = QuantSpec(IntFormat(settings.output_bits, signed=False), rounding=settings.rounding)
         _require_requantizer(settings, facts, operands)
@@ -69,8 +79,30 @@ def _operand(settings: Settings, role: str) -> Operand:
     return Operand(spec, settings.activation_range)
 
 
+def _require_plain(settings: Settings, facts: SiteFacts) -> None:
+    """A block format states the rest itself."""
+    for name in ("output_bits", "accumulator", "group_register", "rounding"):
+        if getattr(settings, name) != getattr(DEFAULTS, name):
+            raise BadInput(
+                "block formats have exact sums, float32 outputs and half-to-even rounding",
+                got=f"{name} = {getattr(settings, name)} at {facts.key}",
+                fix='drop it, or give the site block = "integers" by a rule',
+            )
+
+
+def _require_pairs(facts: SiteFacts, operands: Mapping[str, Operand], weight: QuantSpec | None) -> None:
+    """Pairs of products saturate where unsigned bytes meet signed ones."""
+    fits = all(o.range is not ActivationRange.ROW and o.spec.format.bits <= 8 for o in operands.values())
+    if not fits or weight is None or weight.format.bits > 8:
+        raise BadInput(
+            "a pair accumulator multiplies unsigned bytes by a weight of signed bytes",
+            got=str(facts.key),
+            fix="set it by a rule for @weights, with at most 8 bits and no scales per row",
+        )
+
+
 def _require_requantizer(settings: Settings, facts: SiteFacts, operands: Mapping[str, Operand]) -> None:
-    if facts.weight_shape is not None and 0 < (settings.group_size or 0) < facts.weight_shape[1]:
+    if facts.contracted is not None and 0 < (settings.group_size or 0) < facts.contracted:
         return  # the group register's float is quantized
     if any(operand.range is ActivationRange.ROW for operand in operands.values()):
         raise BadInput(
@@ -87,67 +119,6 @@ def _require_requantizer(settings: Settings, facts: SiteFacts, operands: Mapping
             got=f"{settings.output_bits} at {facts.key}",
             fix="choose another requantizer",
         )
-
-
-def _on_target(settings: Settings, facts: SiteFacts, target: Target) -> Treatment:
-    kind = "matmul" if facts.weight_shape is None else "conv" if facts.key.operation.startswith("conv") else "linear"
-    kernel = target.kernels[kind]
-    if kernel is None or facts.key.operation.startswith("conv_transpose"):
-        raise BadInput(
-            f"{target} must have a kernel for every site",
-            got=f"{facts.key}, a {kind}",
-            fix="keep the site in float by a rule (keep_float = true), or choose another target",
-        )
-    if target.parameters is Parameters.NONE:
-        raise BadInput(
-            f"a scheme's activations are integers, those of {target} are floats", got=str(facts.key), fix="use w4a8"
-        )
-    activation = _matching(target, "activations", settings.activation_bits, None, facts)
-    range_ = settings.activation_range
-    if target.parameters is Parameters.DYNAMIC_BLOCKS:
-        range_ = ActivationRange.ROW
-    elif range_ is ActivationRange.ROW and activation.granularity != PerAxis((0,)):
-        raise BadInput(f"{target} has one activation scale per tensor", got=f"per row at {facts.key}", fix="use -dyn")
-    assert range_ is not None
-    operands = {
-        role: Operand(activation, ActivationRange.STATIC if role == PROBABILITY else range_) for role in facts.roles
-    }
-    weight = None
-    if facts.weight_shape is not None:
-        weight = _matching(target, "weights", settings.weight_bits, settings.group_size, facts)
-    output = None
-    if settings.output_bits:
-        formats = [format for format in target.outputs if format.bits == settings.output_bits]
-        if not formats or kernel.requantizer is None:
-            raise BadInput(
-                f"{target} must have the outputs asked for",
-                got=f"{settings.output_bits} bits at {facts.key}",
-                fix=f"it has {', '.join(map(str, target.outputs)) or 'float outputs only'}",
-            )
-        output = QuantSpec(formats[0])
-    elif kernel.epilogue is None:
-        raise BadInput(
-            f"{target} has no float output for a {kind}",
-            got=str(facts.key),
-            fix=f"requantize outputs: o{target.outputs[0].bits}",
-        )
-    return _treatment(settings, operands, weight, output, target=target)
-
-
-def _matching(target: Target, field: str, bits: int | None, group_size: int | None, facts: SiteFacts) -> QuantSpec:
-    """The target's spec of this width; of weights the one with most scales, or with the group size asked for."""
-    specs: list[QuantSpec] = [spec for spec in getattr(target, field) if spec.format.bits == bits]
-    if field == "weights":
-        if group_size:
-            specs = [spec for spec in specs if spec.granularity.group_size(1) == group_size]
-        specs.sort(key=lambda spec: spec.granularity == PerAxis((0,)), reverse=True)
-    if not specs:
-        has = ", ".join(sorted({f"{spec.format} {spec.granularity}" for spec in getattr(target, field)}))
-        groups = f" in groups of {group_size}" if group_size else ""
-        raise BadInput(
-            f"{target} must have the {field} asked for", got=f"{bits} bits{groups} at {facts.key}", fix=f"it has {has}"
-        )
-    return specs[0]
 
 
 def _treatment(

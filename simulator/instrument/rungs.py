@@ -31,7 +31,7 @@ class Rung(Enum):
     INTEGERS = "integers"
     """Both, in integers: exact sums, float32 outputs."""
     REGISTER = "register"
-    """And the scheme's registers."""
+    """And the scheme's registers. A target's own kernel for depthwise convolutions counts to COMPLETE."""
     COMPLETE = "complete"
     """And its requantized outputs and intermediate formats: the scheme as it is."""
 

@@ -32,6 +32,7 @@ class SiteFacts:
         sample_axis: axis of its output along which the samples lie, in order, each with as many elements.
         shapes: of both operands and of the output, of one sample where they grow with the batch.
         stored: where the weight lies; None where there is none, or where the network computes it in each pass.
+        contracted: input channels that a weight's output reads, None without a weight.
     """
 
     key: SiteKey
@@ -44,6 +45,7 @@ class SiteFacts:
     sample_axis: int = 0
     shapes: tuple[tuple[int, ...], ...] = ()
     stored: Stored | None = None
+    contracted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class _Visit:
     reads_sample: bool
     shapes: tuple[tuple[int, ...], ...]
     stored: Stored | None
+    contracted: int | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -105,7 +108,8 @@ def _probe(model: Model, batch: int, allow_float: tuple[str, ...], conditioning:
         stored = None if isinstance(contraction, MatMul) else storage.find(contraction.weight)
         counts = (contraction.macs, contraction.elements)
         shapes = tuple(tuple(tensor.shape) for tensor in (*contraction.operands(), output))
-        visits.append(_Visit(site, tuple(operands), weight, *counts, reads_sample, shapes, stored))
+        contracted = None if isinstance(contraction, MatMul) else contraction.contracted
+        visits.append(_Visit(site, tuple(operands), weight, *counts, reads_sample, shapes, stored, contracted))
         return output
 
     forward(model.module, note, x, timestep, call=call, allow_float=allow_float)
@@ -128,7 +132,7 @@ def _facts(two: _Visit, three: _Visit, edges: set[SiteKey]) -> SiteFacts:
     shapes = tuple(_of_one_sample(*pair) for pair in zip(two.shapes, three.shapes, strict=True))
     return SiteFacts(
         two.site, two.roles, two.weight_shape, macs, two.site in edges, elements, batched, grows[0] if batched else 0,
-        shapes, two.stored,
+        shapes, two.stored, two.contracted,
     )  # fmt: skip
 
 

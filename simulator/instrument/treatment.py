@@ -10,6 +10,7 @@ from simulator.arithmetic.block_formats import BlockFormat
 from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
+from simulator.instrument.contractions import PROBABILITY
 from simulator.instrument.scheme.settings import ActivationRange
 from simulator.targets.description import AnyRequantizer, Target
 
@@ -75,6 +76,12 @@ class Treatment:
         return left, (right[0] if right else self.weight_bits)
 
     @property
+    def calibrated(self) -> bool:
+        """Whether something of it has a range from calibration."""
+        static = (role for role, operand in self.operands.items() if operand.range is ActivationRange.STATIC)
+        return self.output is not None or any(role != PROBABILITY for role in static)
+
+    @property
     def limited(self) -> bool:
         """Whether the register can lose something."""
         return not isinstance(self.accumulator, Accumulator) or self.accumulator.overflow is not Overflow.EXACT
@@ -111,5 +118,5 @@ class Treatment:
 
 
 def with_exact_sums(treatment: Treatment) -> Treatment:
-    """The same codes, summed exactly and rescaled in float32 by the engine."""
+    """The same codes, summed exactly and rescaled in float32 by the engine; a target's dynamic blocks become rows."""
     return replace(treatment, output=None, accumulator=Accumulator(), group_register=GroupRegister(), target=None)

@@ -158,7 +158,7 @@ def test_plan__later_rules_win_field_by_field_at_their_steps(sites):
         ("w4a8@onnxruntime", "weights asked for"),
         ("w8a6@onnxruntime", "activations asked for"),
         ("w8a8o16@onnxruntime", "outputs asked for"),
-        ("w8a8-dynrow@onnxruntime", "one activation scale"),
+        ("w8a8-dynrow@onnxruntime", "activations asked for"),
         ("w4a8@w4a16-group128", "activations are integers"),
         ("w8a8o16-dynrow", "one activation scale"),
     ],

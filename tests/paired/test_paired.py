@@ -16,7 +16,8 @@ from samplers.ddpm import DDPM
 from samplers.errors import BadInput
 from samplers.loop import sample
 from samplers.noise import NoiseStream
-from samplers.state import Float32State
+from samplers.state import FLOAT64, Float32State
+from simulator.attribution import attribute
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.correction import NoCorrection
 from simulator.instrument.forward import forward
@@ -569,3 +570,32 @@ def test_run__refuses_a_sampler_that_reads_the_output_otherwise_than_the_model_m
     assert tiny_model.prediction_type == "epsilon"
     with pytest.raises(BadInput, match="prediction_type"):
         run(Arm(quantized), DDIM(tiny_model.schedule, STEPS, prediction_type="v_prediction"), samples=1)
+
+
+class WritesInPlace(nn.Module):
+    """A network that writes to its input, and to what its layers give."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+        self.in_place = in_place
+
+    def forward(self, x, timestep):
+        if not self.in_place:
+            return self.second(torch.relu(self.first(x * 0.5)))
+        return self.second(torch.relu_(self.first(x.mul_(0.5)))).mul_(1.0)
+
+
+@pytest.mark.parametrize("state", [Float32State(), FLOAT64])
+def test_records__are_those_of_a_network_that_writes_nowhere(tiny_model, state):
+    runs = []
+    for in_place in (False, True):
+        module = WritesInPlace(in_place).eval().requires_grad_(False)
+        model = dataclasses.replace(tiny_model, module=module, sample_shape=(1, 8, 8))
+        sampler = DDIM(model.schedule, 2)
+        network = QuantizedModel(model, Scheme.parse("w4a4-acc16"), calibrate_ranges(model, sampler, samples=2))
+        runs.append((run(Arm(network), sampler, samples=3, state=state), attribute(network, sampler, samples=3)))
+    for plain, written in zip(*runs, strict=True):
+        for name in plain.data_vars:
+            assert np.array_equal(plain[name], written[name]), name

@@ -47,7 +47,11 @@ class ByteCodes:
         rows = any(operand.range is ActivationRange.ROW for operand in treatment.operands.values())
         wide = max(treatment.activation_bits, treatment.weight_bits) > 8
         ruled = any(operand.spec.rule != DIVIDE for operand in treatment.operands.values())
-        requantizable = operation.startswith(("linear", "addmm", "conv")) and "transpose" not in operation
+        requantizable = (
+            treatment.weight is not None
+            and operation.startswith(("linear", "addmm", "conv"))
+            and "transpose" not in operation
+        )
         grouped = treatment.weight is not None and treatment.weight.granularity.group_size(1) is not None
         return not (rows or wide or ruled or (treatment.output is not None and (grouped or not requantizable)))
 

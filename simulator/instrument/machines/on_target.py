@@ -71,7 +71,7 @@ class OnTarget:
 
     def _codes(self, role: str, values: np.ndarray) -> Quantized:
         if self._target.parameters is ParameterSource.DYNAMIC_BLOCKS:
-            return targets.quantize_activation(self._target, values)
+            return targets.quantize_activation(self._target, values, spec=self._treatment.operands[role].spec)
         operand = self._treatment.operands[role]
         given = self._parameters.get(role)
         if operand.range is ActivationRange.STATIC and given is not None:

@@ -113,7 +113,7 @@ class Registers:
         def sums(part: slice, bias: np.ndarray | None) -> Accumulated:
             return integer_matmul(
                 np.ascontiguousarray(x.codes[:, part]), np.ascontiguousarray(weight.codes[:, part]), self._accumulator,
-                x_zero=_zero(x), bias=bias, count=self._count,
+                x_zero=_zero(x), w_zero=_zeros(weight, part), bias=bias, count=self._count,
             )  # fmt: skip
 
         return self._weighted(sums, depth, x, weight, contraction.bias)
@@ -130,14 +130,15 @@ class Registers:
             taken = np.ascontiguousarray(grouped[..., part]).reshape(*codes.shape[:-1], -1)
             return integer_conv(
                 taken, np.ascontiguousarray(weight.codes[:, part]), self._accumulator, geometry, x_zero=_zero(x),
-                bias=bias, count=self._count,
+                w_zero=_zeros(weight, part), bias=bias, count=self._count,
             )  # fmt: skip
 
         return self._weighted(sums, grouped.shape[-1], x, weight, contraction.bias)
 
     def _weighted(self, sums: Sums, channels: int, x: Quantized, weight: Quantized, bias: Tensor | None) -> _Problem:
         size = weight.spec.granularity.group_size(1)
-        scale = weight.scale.reshape(len(weight.codes), -1)
+        scale = weight.scale.reshape(len(weight.scale), -1)
+        scale = np.broadcast_to(scale, (len(weight.codes), scale.shape[1]))
         return _Problem(sums, channels, x.scale, scale, size, bias, x.clipped)
 
     def _finish(self, problem: _Problem) -> tuple[np.ndarray, int, int, int]:
@@ -179,8 +180,13 @@ class Registers:
         first = self._treatment.limited and bias_of(kind) is BiasKind.INT32  # the register holds it
         found = problem.sums(part, bias if first else None)
         values = found.values
-        if values.size and not (values.min() >= INT32_MIN and values.max() <= INT32_MAX):
-            raise BadInput("a requantizer takes int32 sums", got="a sum beyond them", fix="use a register of 32 bits")
+        whole = values if bias is None or first or bias.dtype != np.int32 else values + bias.astype(np.int64)
+        if any(v.size and not (v.min() >= INT32_MIN and v.max() <= INT32_MAX) for v in (values, whole)):
+            raise BadInput(
+                "a requantizer takes sums that fit int32, the bias included",
+                got=f"{int(whole.min())}..{int(whole.max())}",
+                fix="use fewer bits, float outputs, or a register of 32 bits (accumulator) that wraps or saturates",
+            )
         requantizer = requantizer_of(self._treatment, x_scale, w_scale, into, None if first else bias)
         made = requantizer(np.ascontiguousarray(values.astype(np.int32)))
         return dequantized(made.codes, into), problem.clipped, found.overflowed or 0, made.saturated
@@ -192,6 +198,13 @@ class Registers:
     @property
     def _count(self) -> Count:
         return Count.OUTPUTS if self._treatment.limited else Count.NONE
+
+
+def _zeros(weight: Quantized, part: slice) -> np.ndarray:
+    """Zero points (outputs,) of a slice of the input channels."""
+    group = part.start // (weight.spec.granularity.group_size(1) or weight.codes.shape[1])
+    zeros = weight.zero_point.reshape(len(weight.zero_point), -1)[:, group]
+    return np.ascontiguousarray(np.broadcast_to(zeros, (len(weight.codes),)))
 
 
 def _zero(x: Quantized) -> int:

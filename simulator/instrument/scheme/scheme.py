@@ -38,7 +38,7 @@ class Rule:
         if self.settings == Settings():
             raise BadInput("a rule must set something", got=f"nothing for {self.sites}", fix="drop it")
         if self.steps is not None:
-            whole = len(self.steps) == 2 and all(type(n) is int for n in self.steps)
+            whole = isinstance(self.steps, tuple) and len(self.steps) == 2 and all(type(n) is int for n in self.steps)
             if not whole or not 0 <= self.steps[0] < self.steps[1]:
                 raise BadInput(
                     "steps must be (first, stop) with 0 <= first < stop", got=self.steps, fix="0, 10 are ten steps"
@@ -58,8 +58,8 @@ class Scheme:
         rules: of some.
         target: a named machine that replaces accumulators, requantizers and rules; None for exact int32 sums with the
             float32 epilogue of ``simulator.arithmetic.contract``, or what the settings say.
-        intermediate: FLOAT32, FLOAT16 or BFLOAT16: format to which every float result of the network is rounded
-            after each operation; None for the target's, or FLOAT32.
+        intermediate: FLOAT32, FLOAT16 or BFLOAT16: format to which float results are rounded after each
+            operation (``intermediates.py`` says which); None for the target's, or FLOAT32.
         name: what tables and files call it. The short string where there is one; by default the settings' digest.
 
     Raises:
@@ -73,6 +73,11 @@ class Scheme:
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        require_kind("settings", self.settings, Settings)
+        if self.target is not None:
+            require_kind("target", self.target, Target)
+        if not isinstance(self.rules, tuple) or not all(isinstance(rule, Rule) for rule in self.rules):
+            raise BadInput("rules must be a tuple of Rule", got=repr(self.rules)[:60], fix="put them in a tuple")
         if self.intermediate not in (None, FLOAT32, FLOAT16, BFLOAT16):
             raise BadInput(
                 "intermediates are float32, float16 or bfloat16", got=self.intermediate, fix="choose one of them"
@@ -98,6 +103,7 @@ class Scheme:
         Raises:
             BadInput: another form, or a setting that no site can have.
         """
+        require_kind("scheme", text, str)
         if text.strip().endswith(".toml"):
             return cls.load(text.strip())
         from simulator.instrument.scheme.short_string import read

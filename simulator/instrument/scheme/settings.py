@@ -11,7 +11,7 @@ from simulator.arithmetic.arguments import require_integer, require_kind
 from simulator.arithmetic.block_formats import MXFP4, MXFP6_E2M3, MXINT8, NVFP4, BlockFormat
 from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.pair_accumulator import PairAccumulator
-from simulator.arithmetic.requantize import OnnxRuntimeRequantizer
+from simulator.arithmetic.requantize import REQUANTIZERS, OnnxRuntimeRequantizer
 from simulator.arithmetic.rounding import Rounding
 from simulator.targets.description import AnyRequantizer, BiasKind, bias_of
 
@@ -108,6 +108,12 @@ class Settings:
         ):
             if getattr(self, name) is not None:
                 require_kind(name, getattr(self, name), kind)
+        if self.requantizer is not None and self.requantizer not in REQUANTIZERS.values():
+            raise BadInput(
+                "requantizer must be one of simulator.arithmetic.REQUANTIZERS",
+                got=repr(self.requantizer),
+                fix=f"take one of {', '.join(REQUANTIZERS)}",
+            )
         if self.requantizer is not None and bias_of(self.requantizer) is BiasKind.CODES:
             raise BadInput(
                 "a requantizer with an output zero point is needed", got=self.requantizer.__name__, fix="use another"

@@ -84,13 +84,14 @@ def read(text: str) -> Scheme:
         output_bits=_bits(output),
         rounding=_ROUNDINGS.get(rounding),
     )
+    in_integers = INTEGERS if block else None
     edges = Settings(
         weight_bits=max(EDGE_BITS, settings.weight_bits or 0),
         group_size=0,
         activation_bits=max(EDGE_BITS, settings.activation_bits or 0),
-        block=INTEGERS if block else None,
+        block=in_integers,
     )
-    attended = (Rule((ATTENTION,), Settings(activation_bits=_bits(attention))),) if attention else ()
+    attended = (Rule((ATTENTION,), Settings(activation_bits=_bits(attention), block=in_integers)),) if attention else ()
     return Scheme(
         settings,
         (*attended, Rule((FIRST, LAST), edges)),

@@ -31,6 +31,7 @@ from samplers.errors import BadInput
 from simulator.arithmetic.float_formats import BFLOAT16, FLOAT16, FLOAT32
 from simulator.instrument.scheme.scheme import Rule, Scheme
 from simulator.instrument.scheme.settings import Settings
+from simulator.instrument.scheme.short_string import read
 from simulator.targets.custom import load_target
 from simulator.targets.description import Target
 from simulator.targets.named import target as named_target
@@ -59,7 +60,7 @@ def parse_scheme(table: Mapping[str, Any], folder: Path = Path()) -> Scheme:
     unknown = [key for key in table if key not in _KEYS]
     if unknown:
         raise BadInput(f"a scheme has the keys {', '.join(_KEYS)}", got=repr(unknown[0]), fix="correct or drop it")
-    base = Scheme.parse(_text(table, "base")) if "base" in table else Scheme()
+    base = read(_text(table, "base")) if "base" in table else Scheme()
     settings = parse(Settings, table.get("all", {}), "all", complete=False)
     rules = table.get("site", [])
     if not isinstance(rules, list):
