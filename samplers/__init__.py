@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from samplers.parameterization import predict
     from samplers.sampler import NoiseSource, Sampler
     from samplers.schedule import NoiseSchedule
-    from samplers.state import Float32State, Float64State, State
+    from samplers.state import BFloat16State, Float16State, Float32State, Float64State, State
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "BFloat16State",
     "BadInput",
+    "Float16State",
     "Float32State",
     "Float64State",
     "NoiseSchedule",
@@ -60,7 +62,7 @@ _MODULES = {
     "parameterization": ("predict",),
     "sampler": ("NoiseSource", "Sampler"),
     "schedule": ("NoiseSchedule",),
-    "state": ("Float32State", "Float64State", "State"),
+    "state": ("BFloat16State", "Float16State", "Float32State", "Float64State", "State"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

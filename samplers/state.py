@@ -83,6 +83,46 @@ class Float32State:
         return _combine(self.dtype, coefficients, tensors, divisor)
 
 
+@dataclass(frozen=True)
+class Float16State:
+    """State in float16, as pipelines in half precision keep it; beyond 65504 it is infinite."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch.float16."""
+        return torch.float16
+
+    def cast(self, tensor: Tensor) -> Tensor:
+        """Round to float16, ties to even."""
+        return tensor.to(self.dtype)
+
+    def combine(
+        self, coefficients: Sequence[SupportsFloat], tensors: Sequence[Tensor | None], divisor: SupportsFloat = 1.0
+    ) -> Tensor:
+        """Combine in float16, coefficients and divisor rounded to it first; see :meth:`State.combine`."""
+        return _combine(self.dtype, coefficients, tensors, divisor)
+
+
+@dataclass(frozen=True)
+class BFloat16State:
+    """State in bfloat16: float32's range, 8 significant bits."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch.bfloat16."""
+        return torch.bfloat16
+
+    def cast(self, tensor: Tensor) -> Tensor:
+        """Round to bfloat16, ties to even."""
+        return tensor.to(self.dtype)
+
+    def combine(
+        self, coefficients: Sequence[SupportsFloat], tensors: Sequence[Tensor | None], divisor: SupportsFloat = 1.0
+    ) -> Tensor:
+        """Combine in bfloat16, coefficients and divisor rounded to it first; see :meth:`State.combine`."""
+        return _combine(self.dtype, coefficients, tensors, divisor)
+
+
 FLOAT64 = Float64State()
 """The default state."""
 
@@ -104,7 +144,8 @@ def _combine(
                 fix="pass the tensor through state.cast first; noise may be None only where its coefficient is 0",
             )
         # Multiply, then add: torch.add(alpha=...) and addcmul fuse the two and would round once instead of twice.
-        term = coefficient * tensor
+        # A Python number times a half-precision tensor would be used in float32.
+        term = float(torch.tensor(coefficient, dtype=dtype)) * tensor
         total = term if total is None else total + term
     if total is None:
         raise BadInput("combine needs a coefficient other than 0", got=list(coefficients), fix="drop the call")

@@ -127,7 +127,7 @@ def run_arms(
                 if progress is not None:
                     progress(done * len(sampler.updates) + point.step + 1, total)
             decoder = model.decoder if ACCUMULATED in kinds else None
-            pixels = None if decoder is None else decoder.decode(point.x_next)
+            pixels = None if decoder is None else decoder.decode(_exact(point.x_next))
             for arm_run in runs:
                 arm_run.keep_final(point, pixels)
     return tuple(arm_run.dataset(config) for arm_run, config in zip(runs, configs, strict=True))
@@ -259,7 +259,7 @@ class _ArmRun:
                 missing = SHOWN - sum(map(len, self._shown[name]))
                 self._shown[name].append(x[: max(missing, 0)].float().numpy())
         if self._decoder is not None and self._decoded is not None and pixels is not None:
-            self._decoded.add(point.members, pixels, self._decoder.decode(self.x))
+            self._decoded.add(point.members, pixels, self._decoder.decode(_exact(self.x)))
 
     def dataset(self, config: dict[str, Any]) -> xr.Dataset:
         """What was recorded."""
@@ -271,3 +271,8 @@ class _ArmRun:
             config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown,
             self._decoded,
         )  # fmt: skip
+
+
+def _exact(x: Tensor) -> Tensor:
+    """A state in a dtype that decoders take; half precision is exact in float32."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

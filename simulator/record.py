@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from simulator.instrument.machines.machine import Emulated
@@ -19,8 +20,10 @@ class ChannelRecord:
         self._samples = np.zeros((steps, samples, channels, SIZE))
 
     def add(self, step: int, members: np.ndarray, reference: Tensor, quantized: Tensor) -> None:
-        """Record samples ``members`` at ``step``; tensors (batch, channel, ...) float64."""
+        """Record samples ``members`` at ``step``; tensors (batch, channel, ...) in the state's dtype."""
         batch, channels = reference.shape[:2]
+        if reference.dtype in (torch.float16, torch.bfloat16):  # numpy has no bfloat16, the kernel neither
+            reference, quantized = reference.float(), quantized.float()
         y, other = (t.reshape(batch * channels, -1).contiguous().numpy() for t in (reference, quantized))
         rows = row_moments(y, other).reshape(batch, channels, SIZE)
         self._samples[step, members] = rows

@@ -16,7 +16,7 @@ from samplers.ddpm import DDPM
 from samplers.errors import BadInput
 from samplers.loop import sample
 from samplers.noise import NoiseStream
-from samplers.state import FLOAT64, Float32State
+from samplers.state import FLOAT64, BFloat16State, Float16State, Float32State
 from simulator.attribution import attribute
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.correction import NoCorrection
@@ -599,3 +599,16 @@ def test_records__are_those_of_a_network_that_writes_nowhere(tiny_model, state):
     for plain, written in zip(*runs, strict=True):
         for name in plain.data_vars:
             assert np.array_equal(plain[name], written[name]), name
+
+
+@pytest.mark.parametrize("state", [Float16State(), BFloat16State()])
+def test_half_precision_state__is_a_noise_source_of_its_own(quantized, tiny_model, state):
+    sampler = DDIM(tiny_model.schedule, STEPS)
+    found = run(Arm(quantized), sampler, samples=3, state=state)
+    wide = run(Arm(quantized), sampler, samples=3)
+    assert found.attrs["key"] != wide.attrs["key"]
+    for name in ("sample_reference", "sample_quantized"):
+        values = torch.from_numpy(found[name].values.astype(np.float32))
+        assert torch.equal(values, values.to(state.dtype).float())
+        assert not np.array_equal(found[name], wide[name])
+    assert np.isfinite(found.state_accumulated).all()

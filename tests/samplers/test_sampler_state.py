@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from samplers import BadInput, Float32State, Float64State, State
+from samplers import BadInput, BFloat16State, Float16State, Float32State, Float64State, State
 
-STATES = [Float64State(), Float32State()]
-NUMPY = {torch.float64: np.float64, torch.float32: np.float32}
+WIDE = [Float64State(), Float32State()]
+STATES = [*WIDE, Float16State(), BFloat16State()]
+NUMPY = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}
 
 
-@pytest.mark.parametrize("state", STATES, ids=repr)
+@pytest.mark.parametrize("state", [*WIDE, Float16State()], ids=repr)
 def test_combine__equals_numpy_scalars_operation_by_operation(state: State) -> None:
     generator = torch.Generator().manual_seed(3)
     x, y, z = (torch.randn(1001, dtype=torch.float64, generator=generator).to(state.dtype) for _ in range(3))
@@ -23,7 +24,7 @@ def test_combine__equals_numpy_scalars_operation_by_operation(state: State) -> N
 
 @pytest.mark.parametrize("state", STATES, ids=repr)
 def test_combine__sums_from_left_to_right(state: State) -> None:
-    large = 1e30
+    large = 1e30 if state.dtype != torch.float16 else 3e4
     one = torch.ones(3, dtype=state.dtype)
     assert torch.equal(state.combine((large, -large, 1.0), (one, one, one)), one)
     assert torch.equal(state.combine((1.0, large, -large), (one, one, one)), torch.zeros_like(one))
@@ -36,7 +37,7 @@ def test_combine__does_not_read_the_tensor_of_a_zero_coefficient(state: State) -
     assert torch.equal(state.combine((np.float32(2), 0, 0.0), (x, None, poison)), 2 * x)
 
 
-@pytest.mark.parametrize("state", STATES, ids=repr)
+@pytest.mark.parametrize("state", WIDE, ids=repr)
 def test_cast__rounds_to_nearest_even(state: State) -> None:
     tie = torch.tensor([1 + 2.0**-24, 1 + 3 * 2.0**-24], dtype=torch.float64)
     expected = tie if state.dtype == torch.float64 else torch.tensor([1.0, 1 + 2.0**-22], dtype=torch.float32)
@@ -57,7 +58,23 @@ def test_combine__refuses_bad_input(state: State) -> None:
         state.combine((0.0,), (x,))
     with pytest.raises(BadInput, match=r"got None for coefficient 2\.0"):
         state.combine((1.0, 2.0), (x, None))
-    with pytest.raises(BadInput, match=r"got torch\.float16"):
-        state.combine((1.0,), (x.half(),))
+    other = torch.float16 if state.dtype != torch.float16 else torch.float32
+    with pytest.raises(BadInput, match=f"got {other}"):
+        state.combine((1.0,), (x.to(other),))
     with pytest.raises(ValueError, match="zip"):
         state.combine((1.0, 2.0), (x,))
+
+
+@pytest.mark.parametrize("state", [Float16State(), BFloat16State()], ids=repr)
+def test_combine__in_half_precision_rounds_every_operation_and_coefficient(state: State) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, y = (torch.randn(1001, generator=generator).to(state.dtype) for _ in range(2))
+
+    def rounded(exact: torch.Tensor) -> torch.Tensor:  # float64 holds every product and sum of two such numbers
+        return exact.to(state.dtype).double()
+
+    a, b, d = (rounded(torch.tensor(v, dtype=torch.float64)) for v in (0.3, -1.7, 0.7))
+    total = rounded(rounded(a * x.double()) + rounded(b * y.double()))
+    assert torch.equal(state.combine((0.3, -1.7), (x, y)).double(), total)
+    quotient = state.combine((0.3, -1.7), (x, y), divisor=0.7).double()
+    assert torch.equal(quotient, rounded((total / d).float().double()))
