@@ -21,7 +21,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from samplers.coefficients import Update
+from samplers.coefficients import Update, timestep_array
 from samplers.ddim import ddim_with_sigma
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
@@ -109,7 +109,7 @@ def feasibility(sampler: Sampler) -> xr.Dataset:
             "c": per_step([u.c for u in updates], "1", "weight of fresh noise", "see b"),
         },
         coords={
-            "timestep": ("step", np.array([u.timestep for u in updates], np.int64)),
+            "timestep": ("step", timestep_array(updates)),
             "sampler": sampler.name,
         },
     )

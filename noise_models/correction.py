@@ -84,12 +84,17 @@ class PTQD:
         require_same_scope(self.source, plain)
         require_disjoint(self.source, plain)
 
-    def epsilon(self, step: int, epsilon: Tensor) -> Tensor:
+    def input(self, step: int, x: Tensor) -> Tensor:
+        """Unchanged."""
+        return x
+
+    def epsilon(self, step: int, epsilon: Tensor, members: np.ndarray) -> Tensor:
         """(epsilon - bias) / (1 + k), in the tensor's dtype; bit-identical to ``epsilon`` where k and bias are 0.
 
         Args:
             step: loop index.
             epsilon: (batch, channel, ...).
+            members: indices of the samples, which do not matter here.
         """
         bias = epsilon.new_tensor(self.bias[step]).reshape(-1, *[1] * (epsilon.ndim - 2))
         return (epsilon - bias) / (1 + float(self.k[step]))

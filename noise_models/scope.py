@@ -10,8 +10,9 @@ from samplers.errors import BadInput
 SCOPE = ("model", "weights_digest", "guidance", "scheme", "ranges", "target", "numerics_version", "sampler", "state")
 """Fields of a run's configuration that change what is fitted: the network, its integers, and the x_t that it sees.
 
-Left out are threads and batch_size, which move a fit by float rounding alone, samples, which move it by less than its
-standard error, and the correction, which differs by nature.
+Left out are the quantized run's own state, which the injected noise of a fit does not meet; threads and batch_size,
+which move a fit by float rounding alone; samples, which move it by less than its standard error;
+and the correction, which differs by nature.
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
@@ -21,15 +21,39 @@ if TYPE_CHECKING:
     from samplers.state import State
 
 
+class Prediction(NamedTuple):
+    """What one call of the network says: x0 and epsilon, either of which follows from the other and x_t.
+
+    Args:
+        x0: the predicted x0, clipped where the sampler clips it.
+        epsilon: the predicted epsilon, of x0 before clipping.
+        clipped: elements of x0 that clipping changed.
+    """
+
+    x0: Tensor
+    epsilon: Tensor
+    clipped: int = 0
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Weights of what an earlier call of the network predicted, in a multistep update."""
+
+    x0_coefficient: Scalar
+    epsilon_coefficient: Scalar
+
+
 @dataclass(frozen=True)
 class Update:
     """Coefficients of one step from x_t to x_{t-1}, in the dtype of the schedule's tables.
 
-    x_{t-1} = x0_coefficient x0 + x_coefficient x_t + epsilon_coefficient epsilon + noise_coefficient z,
-    with x0 = (x_t - sqrt(1 - abar) epsilon) / sqrt(abar) and z ~ N(0, I).
+    x_{t-1} = x0_coefficient x0 + x_coefficient x_t + epsilon_coefficient epsilon + noise_coefficient z
+              + sum_j (history[j].x0_coefficient x0^(j) + history[j].epsilon_coefficient epsilon^(j)),
+    with x0 = (x_t - sqrt(1 - abar) epsilon) / sqrt(abar), z ~ N(0, I), and x0^(j), epsilon^(j) predicted j + 1 calls
+    before. A step is one call of the network: a method of two calls a step (Heun) has two updates for it.
 
     Args:
-        timestep: t, the training index the network is called with.
+        timestep: t, the training index the network is called with; between two of them on a continuous schedule.
         previous_timestep: the next one in the run, or -1 after the last step.
         alpha_cumprod: abar_t.
         alpha_cumprod_previous: abar at previous_timestep, or the value that ends the run.
@@ -37,16 +61,26 @@ class Update:
         x_coefficient: weight of x_t itself.
         epsilon_coefficient: weight of the predicted epsilon.
         noise_coefficient: weight of fresh noise, sigma_t.
+        history: weights of earlier predictions, the latest first.
     """
 
-    timestep: int
-    previous_timestep: int
+    timestep: float
+    previous_timestep: float
     alpha_cumprod: Scalar
     alpha_cumprod_previous: Scalar
     x0_coefficient: Scalar
     x_coefficient: Scalar
     epsilon_coefficient: Scalar
     noise_coefficient: Scalar
+    history: tuple[Earlier, ...] = ()
+
+    def timesteps(self, count: int) -> Tensor:
+        """The network's argument for ``count`` samples: (count,), int64, or float32 where t is no integer."""
+        import torch
+
+        exact = float(self.timestep).is_integer()
+        dtype = torch.long if exact else torch.float32
+        return torch.full((count,), int(self.timestep) if exact else self.timestep, dtype=dtype)
 
     @property
     def sqrt_alpha_cumprod(self) -> Scalar:
@@ -87,9 +121,14 @@ class Update:
 
 
 def advance(
-    state: State, update: Update, x: Tensor | None, x0: Tensor | None, epsilon: Tensor | None, noise: Tensor | None
+    state: State,
+    update: Update,
+    x: Tensor | None,
+    prediction: Prediction,
+    noise: Tensor | None,
+    earlier: Sequence[Prediction] = (),
 ) -> Tensor:
-    """x_{t-1} by one ``state.combine`` of x0, x, epsilon and noise, summed in that order.
+    """x_{t-1} by one ``state.combine`` of x0, x, epsilon, noise and earlier predictions, summed in that order.
 
     The order makes a float32 state bit-equal to diffusers' DDIM (x0, epsilon, noise) and DDPM (x0, x, noise), but for
     the sign of a zero: a term of coefficient 0 is left out here and added as a zero there.
@@ -98,17 +137,39 @@ def advance(
         state: the arithmetic.
         update: the step's coefficients.
         x: x_t in the state's dtype.
-        x0: the predicted x0, shaped like ``x`` (from :func:`samplers.parameterization.predict`).
-        epsilon: the predicted epsilon, shaped like ``x``.
+        prediction: shaped like ``x``.
         noise: standard normal, shaped like ``x``. A tensor may be None where its coefficient is 0.
+        earlier: predictions of the calls before, the latest first, at least as many as the update names.
 
     Raises:
         BadInput: a tensor is missing or has another dtype than the state's.
     """
-    return state.combine(
-        (update.x0_coefficient, update.x_coefficient, update.epsilon_coefficient, update.noise_coefficient),
-        (x0, x, epsilon, noise),
-    )
+    if len(earlier) < len(update.history):
+        raise BadInput(
+            f"this update combines {len(update.history)} earlier predictions",
+            got=len(earlier),
+            fix="keep the predictions of the steps before, the latest first",
+        )
+    coefficients = [
+        update.x0_coefficient, update.x_coefficient, update.epsilon_coefficient, update.noise_coefficient,
+    ]  # fmt: skip
+    tensors = [prediction.x0, x, prediction.epsilon, noise]
+    for weights, before in zip(update.history, earlier, strict=False):
+        coefficients += [weights.x0_coefficient, weights.epsilon_coefficient]
+        tensors += [before.x0, before.epsilon]
+    return state.combine(coefficients, tensors)
+
+
+def history_length(updates: Sequence[Update]) -> int:
+    """How many earlier predictions a run has to keep."""
+    return max((len(update.history) for update in updates), default=0)
+
+
+def timestep_array(updates: Sequence[Update]) -> NDArray[np.int64] | NDArray[np.float64]:
+    """(len(updates),): the timestep of every call of the network, int64 where all are integers, else float64."""
+    values = np.array([update.timestep for update in updates], np.float64)
+    whole = values.astype(np.int64)
+    return whole if (whole == values).all() else values
 
 
 class Transition(NamedTuple):

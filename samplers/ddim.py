@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, SupportsFloat
+from typing import SupportsFloat
 
-import numpy as np
-from numpy.typing import NDArray
-
-from samplers.coefficients import Update, advance, transitions
+from samplers.coefficients import Update, transitions
 from samplers.errors import BadInput
-from samplers.parameterization import PREDICTION_TYPES, predict
-from samplers.schedule import NoiseSchedule, require_schedule
+from samplers.method import Method
 from samplers.table_arithmetic import Scalar, square_root
-from samplers.timesteps import timesteps
-from samplers.validation import require_bool, require_choice, require_int, require_real
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from samplers.state import State
+from samplers.validation import require_bool, require_real
 
 
 def ddim_sigma(alpha_cumprod: Scalar, alpha_cumprod_previous: Scalar, eta: float) -> Scalar:
@@ -31,7 +20,11 @@ def ddim_sigma(alpha_cumprod: Scalar, alpha_cumprod_previous: Scalar, eta: float
 
 
 def ddim_update(
-    timestep: int, previous_timestep: int, alpha_cumprod: Scalar, alpha_cumprod_previous: Scalar, sigma: SupportsFloat
+    timestep: float,
+    previous_timestep: float,
+    alpha_cumprod: Scalar,
+    alpha_cumprod_previous: Scalar,
+    sigma: SupportsFloat,
 ) -> Update:
     """The DDIM update (eq. 12) for one abar, abar' and sigma.
 
@@ -82,7 +75,7 @@ def ddim_with_sigma(update: Update, sigma: SupportsFloat) -> Update:
 
 
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(Method):
     """The DDIM family: deterministic at eta = 0, ancestral sampling (DDPM with fixed_small) at eta = 1.
 
     ``updates[i]`` leads from ``timesteps[i]`` to ``timesteps[i + 1]``; the last one to abar' = 1 (set_alpha_to_one) or
@@ -94,35 +87,22 @@ class DDIM:
     from, and here it does not. Where they agree, ``tables="float32"`` and a float32 state give diffusers' bits (its
     clip_sample=False), for every prediction type and eta.
 
-    Args:
-        schedule: the training schedule, T timesteps.
-        num_inference_steps: n, from 1 to T.
+    Args, beside those of :class:`samplers.method.Method`:
         eta: at least 0; above 1 as long as 1 - abar' - sigma^2 stays non-negative at every step.
-        timestep_spacing: leading, trailing or linspace.
-        steps_offset: added to the leading timesteps.
         set_alpha_to_one: what the last step leads to.
-        prediction_type: epsilon, sample or v_prediction.
 
     Raises:
         BadInput: an argument breaks its rule; for eta the message names the first step that does not allow it.
     """
 
-    schedule: NoiseSchedule
-    num_inference_steps: int
     eta: float = 0.0
-    timestep_spacing: str = "leading"
-    steps_offset: int = 0
+    _: KW_ONLY
     set_alpha_to_one: bool = True
-    prediction_type: str = "epsilon"
 
     def __post_init__(self) -> None:
-        set_field = object.__setattr__
-        require_schedule(self.schedule)
-        set_field(self, "num_inference_steps", require_int("num_inference_steps", self.num_inference_steps, 1))
-        set_field(self, "steps_offset", require_int("steps_offset", self.steps_offset, 0))
-        set_field(self, "eta", require_real("eta", self.eta))
+        super().__post_init__()
+        object.__setattr__(self, "eta", require_real("eta", self.eta))
         require_bool("set_alpha_to_one", self.set_alpha_to_one)
-        require_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if self.eta < 0:
             raise BadInput("eta must be at least 0", got=self.eta, fix="use 0 for the deterministic sampler")
         _ = self.updates  # so that an eta that some step does not allow is found here and not in the loop
@@ -131,13 +111,6 @@ class DDIM:
     def name(self) -> str:
         """The method: "ddim"."""
         return "ddim"
-
-    @property
-    def timesteps(self) -> NDArray[np.int64]:
-        """(n,) int64, descending, read-only."""
-        return timesteps(
-            self.timestep_spacing, self.num_inference_steps, self.schedule.num_train_timesteps, self.steps_offset
-        )
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
@@ -155,21 +128,3 @@ class DDIM:
                 )
             updates.append(ddim_update(*step, sigma))
         return tuple(updates)
-
-    def step(self, state: State, index: int, x: Tensor, model_output: Tensor, noise: Tensor | None) -> Tensor:
-        """x_{t-1} of step ``index``.
-
-        Args:
-            state: the arithmetic.
-            index: loop index, 0..n-1.
-            x: x_t in the state's dtype, any shape.
-            model_output: the network's output for x_t, shaped like ``x``, in the state's dtype.
-            noise: standard normal, likewise; None where the step adds none.
-        """
-        update = self.updates[index]
-        x0, epsilon = predict(state, self.prediction_type, update, x, model_output)
-        return advance(state, update, x, x0, epsilon, noise)
-
-    def config(self) -> dict[str, object]:
-        """Name and arguments as plain values, the schedule as a nested dict."""
-        return {"name": self.name, **dataclasses.asdict(self), "schedule": self.schedule.config()}

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from samplers.coefficients import Update, advance, transitions
-from samplers.parameterization import PREDICTION_TYPES, predict
-from samplers.schedule import NoiseSchedule, require_schedule
+from samplers.coefficients import Update, transitions
+from samplers.method import Method
 from samplers.table_arithmetic import Scalar, square_root
-from samplers.timesteps import timesteps
-from samplers.validation import require_choice, require_int
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from samplers.state import State
+from samplers.validation import require_choice
 
 VARIANCE_TYPES = ("fixed_small", "fixed_large")
 
@@ -42,8 +30,8 @@ def ddpm_variance(alpha_cumprod: Scalar, alpha_cumprod_previous: Scalar, varianc
 
 
 def ddpm_update(
-    timestep: int,
-    previous_timestep: int,
+    timestep: float,
+    previous_timestep: float,
     alpha_cumprod: Scalar,
     alpha_cumprod_previous: Scalar,
     variance_type: str,
@@ -80,7 +68,7 @@ def ddpm_update(
 
 
 @dataclass(frozen=True)
-class DDPM:
+class DDPM(Method):
     """Ancestral sampling with fixed variance. The last step leads to abar' = 1 and adds no noise.
 
     ``updates[i]`` leads from ``timesteps[i]`` to ``timesteps[i + 1]``, as in diffusers' DDPMScheduler; with
@@ -91,32 +79,18 @@ class DDPM:
     to the finished sample: of standard deviation sqrt(1 - abar_t) with fixed_large, and 1e-10, its floor under the
     variance, with fixed_small. ``update.with_noise`` of that value reproduces it bit for bit.
 
-    Args:
-        schedule: the training schedule, T timesteps.
-        num_inference_steps: n, from 1 to T.
+    Args, beside those of :class:`samplers.method.Method`:
         variance_type: fixed_small or fixed_large.
-        timestep_spacing: leading, trailing or linspace.
-        steps_offset: added to the leading timesteps.
-        prediction_type: epsilon, sample or v_prediction.
 
     Raises:
         BadInput: an argument breaks its rule.
     """
 
-    schedule: NoiseSchedule
-    num_inference_steps: int
     variance_type: str = "fixed_small"
-    timestep_spacing: str = "leading"
-    steps_offset: int = 0
-    prediction_type: str = "epsilon"
 
     def __post_init__(self) -> None:
-        set_field = object.__setattr__
-        require_schedule(self.schedule)
-        set_field(self, "num_inference_steps", require_int("num_inference_steps", self.num_inference_steps, 1))
-        set_field(self, "steps_offset", require_int("steps_offset", self.steps_offset, 0))
+        super().__post_init__()
         require_choice("variance_type", self.variance_type, VARIANCE_TYPES)
-        require_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         _ = self.updates  # so that a bad spacing is found here and not in the loop
 
     @property
@@ -124,34 +98,9 @@ class DDPM:
         """The method: "ddpm"."""
         return "ddpm"
 
-    @property
-    def timesteps(self) -> NDArray[np.int64]:
-        """(n,) int64, descending, read-only."""
-        return timesteps(
-            self.timestep_spacing, self.num_inference_steps, self.schedule.num_train_timesteps, self.steps_offset
-        )
-
     @cached_property
     def updates(self) -> tuple[Update, ...]:
         """One :class:`Update` per step, in loop order."""
         final = self.schedule.alphas_cumprod.dtype.type(1)
         steps = transitions(self.schedule, self.timesteps, final)
         return tuple(ddpm_update(*step, self.variance_type) for step in steps)
-
-    def step(self, state: State, index: int, x: Tensor, model_output: Tensor, noise: Tensor | None) -> Tensor:
-        """x_{t-1} of step ``index``.
-
-        Args:
-            state: the arithmetic.
-            index: loop index, 0..n-1.
-            x: x_t in the state's dtype, any shape.
-            model_output: the network's output for x_t, shaped like ``x``, in the state's dtype.
-            noise: standard normal, likewise; None where the step adds none.
-        """
-        update = self.updates[index]
-        x0, epsilon = predict(state, self.prediction_type, update, x, model_output)
-        return advance(state, update, x, x0, epsilon, noise)
-
-    def config(self) -> dict[str, object]:
-        """Name and arguments as plain values, the schedule as a nested dict."""
-        return {"name": self.name, **dataclasses.asdict(self), "schedule": self.schedule.config()}

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from samplers.coefficients import Prediction, advance, history_length
 from samplers.errors import BadInput
 from samplers.sampler import NoiseSource, Sampler
 from samplers.state import FLOAT64, State
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-Callback = Callable[[int, int, Tensor, Tensor, Tensor], None]
+Callback = Callable[[int, float, Tensor, Tensor, Tensor], None]
 
 
 @torch.no_grad()
@@ -32,7 +33,8 @@ def sample(
 
     Args:
         denoiser: called as denoiser(x, timestep) with x of shape (n, *shape) in ``denoiser_dtype`` and timestep of
-            shape (n,), int64, all entries alike; returns a floating tensor shaped like x.
+            shape (n,), int64 (float32 at a fractional timestep), all entries alike; returns a floating tensor shaped
+            like x.
         sampler: the method.
         noise: the noise source; steps whose noise coefficient is 0 draw none.
         samples: (n,) indices of the samples, handed to ``noise``.
@@ -49,9 +51,10 @@ def sample(
         BadInput: the denoiser returned another shape than it was given.
     """
     x = state.cast(noise.initial(samples, shape))
+    earlier: tuple[Prediction, ...] = ()
+    kept = history_length(sampler.updates)
     for step, update in enumerate(sampler.updates):
-        timestep = torch.full((x.shape[0],), update.timestep, dtype=torch.long)
-        output = denoiser(x.to(denoiser_dtype), timestep)
+        output = denoiser(x.to(denoiser_dtype), update.timesteps(len(x)))
         if output.shape != x.shape:
             raise BadInput(
                 "the denoiser must return a tensor of its input's shape",
@@ -60,7 +63,9 @@ def sample(
             )
         output = state.cast(output)
         z = state.cast(noise.step(step, samples, shape)) if update.noise_coefficient > 0 else None
-        x_next = sampler.step(state, step, x, output, z)
+        prediction = sampler.predict(state, update, x, output)
+        x_next = advance(state, update, x, prediction, z, earlier)
+        earlier = (prediction, *earlier)[:kept]
         if callback is not None:
             callback(step, update.timestep, x, output, x_next)
         x = x_next

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from samplers.coefficients import Update
+    from samplers.clipping import Clipping
+    from samplers.coefficients import Prediction, Update
     from samplers.schedule import NoiseSchedule
     from samplers.state import State
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A one-step linear sampler: n timesteps, n updates, and the step that applies one of them."""
+    """A linear sampler: one update per call of the network, and the step that applies one of them.
+
+    :class:`samplers.method.Method` is one for every list of updates.
+    """
 
     @property
     def name(self) -> str:
@@ -36,16 +39,28 @@ class Sampler(Protocol):
         ...
 
     @property
-    def timesteps(self) -> NDArray[np.int64]:
-        """(n,) int64, in loop order."""
+    def updates(self) -> tuple[Update, ...]:
+        """One update per call of the network, in loop order."""
         ...
 
     @property
-    def updates(self) -> tuple[Update, ...]:
-        """One update per step, in loop order."""
+    def clipping(self) -> Clipping | None:
+        """What is done to a predicted x0; None where updates are linear."""
         ...
 
-    def step(self, state: State, index: int, x: Tensor, model_output: Tensor, noise: Tensor | None) -> Tensor:
+    def predict(self, state: State, update: Update, x: Tensor, model_output: Tensor) -> Prediction:
+        """x0 and epsilon from what the network returned for x."""
+        ...
+
+    def step(
+        self,
+        state: State,
+        index: int,
+        x: Tensor,
+        model_output: Tensor,
+        noise: Tensor | None,
+        earlier: Sequence[Prediction] = (),
+    ) -> Tensor:
         """x_{t-1} of step ``index``."""
         ...
 

@@ -123,6 +123,12 @@ class BFloat16State:
         return _combine(self.dtype, coefficients, tensors, divisor)
 
 
+def state_config(state: State) -> str | dict[str, object]:
+    """A state as plain values: the name of its class, with its settings where it has any."""
+    settings = dict(vars(state))
+    return {"name": type(state).__name__, **settings} if settings else type(state).__name__
+
+
 FLOAT64 = Float64State()
 """The default state."""
 

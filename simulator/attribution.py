@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from samplers.coefficients import timestep_array
 from samplers.errors import BadInput
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
@@ -164,7 +165,7 @@ class _Attribution:
                 audit=False,
                 call=point.call,
             )
-            epsilon = point.arithmetic.predict(output, point.x)[1]
+            epsilon = point.arithmetic.predict(output, point.x).epsilon
             self._epsilon[index].add(point.step, point.members, point.epsilon, epsilon)
             self._epsilon_added[index].add(point.step, point.members, epsilon_before, epsilon)
             before, epsilon_before = outputs, epsilon
@@ -194,7 +195,7 @@ class _Attribution:
             "site_count": self._local.count(),
             "site_operands": np.array([facts.operands for facts in quantized.sites], np.int64),
             "site_macs": np.array([facts.macs for facts in quantized.sites], np.int64),
-            "timestep": np.array([update.timestep for update in self._sampler.updates], np.int64),
+            "timestep": timestep_array(self._sampler.updates),
             **self._extremes.arrays(),
         }
         for name in ("epsilon_rung", "site_rung"):

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from samplers.coefficients import Update
 
 
 class Correction(Protocol):
-    """Applied to the quantized network's output at every step, before the sampler's update."""
+    """Applied to the quantized network at every step: to its input, its output, and the sampler's update.
+
+    Whatever is random is drawn from a stream that is addressed by step and sample, so that batches change nothing.
+    """
 
     @property
     def name(self) -> str:
@@ -26,8 +30,12 @@ class Correction(Protocol):
         """Raise BadInput if the correction was fitted for another model, scheme or sampler than ``use`` names."""
         ...
 
-    def epsilon(self, step: int, epsilon: Tensor) -> Tensor:
-        """Corrected prediction; float64 (batch, channel, height, width), loop index ``step``."""
+    def input(self, step: int, x: Tensor) -> Tensor:
+        """What the quantized network sees in place of x_t at loop index ``step``; the update keeps x_t."""
+        ...
+
+    def epsilon(self, step: int, epsilon: Tensor, members: np.ndarray) -> Tensor:
+        """Corrected prediction; (batch, channel, height, width) in the state's dtype, of samples ``members``."""
         ...
 
     def update(self, step: int, update: Update) -> Update:
@@ -47,7 +55,11 @@ class NoCorrection:
     def check(self, use: dict[str, Any]) -> None:
         """Fits everything."""
 
-    def epsilon(self, step: int, epsilon: Tensor) -> Tensor:
+    def input(self, step: int, x: Tensor) -> Tensor:
+        """Unchanged."""
+        return x
+
+    def epsilon(self, step: int, epsilon: Tensor, members: np.ndarray) -> Tensor:
         """Unchanged."""
         return epsilon
 

@@ -7,6 +7,7 @@ shared by all. Arms are computed side by side only to share work: each arm's num
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from samplers.coefficients import advance
+from samplers.coefficients import Prediction, advance, history_length
 from samplers.errors import BadInput
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
 from samplers.schedule import require_schedule
-from samplers.state import FLOAT64, State
+from samplers.state import FLOAT64, State, state_config
 from simulator.correction import Correction, NoCorrection
 from simulator.decoded import DecodedRecord
 from simulator.instrument.machines.machine import Emulated
@@ -45,10 +46,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Arm:
-    """One quantized run to compare with full precision: a quantized network and a correction of its output."""
+    """One quantized run to compare with full precision: a quantized network, a correction, and its own arithmetic.
+
+    Args:
+        quantized: the network.
+        correction: of its output and of the sampler's updates.
+        state: arithmetic of the arm's x_t and updates; full precision's if None. A narrower one makes the update
+            itself a source of (accumulated) noise.
+    """
 
     quantized: QuantizedModel
     correction: Correction = field(default_factory=NoCorrection)
+    state: State | None = None
 
 
 def run(arm: Arm, sampler: Sampler, **options: Any) -> xr.Dataset:
@@ -75,14 +84,14 @@ def run_arms(
 
     Args:
         arms: quantized networks of one model, with corrections.
-        sampler: DDIM or DDPM.
+        sampler: any of ``samplers``.
         samples: number of samples.
         seed: of the noise stream.
         purpose: of the noise stream: samples that fit anything take another purpose than samples that evaluate.
         batch_size: samples per forward pass; part of the key, since torch's float bits depend on it.
         kinds: noise to record; without "accumulated" no arm walks its own trajectory.
         sites: whether to record every site's output, or only epsilon and x.
-        state: arithmetic of x_t and of the update.
+        state: arithmetic of full precision's x_t and update.
         conditioning: what samples are conditioned on, and guidance; the quantized networks' own if None.
         progress: called after each step.
 
@@ -97,7 +106,7 @@ def run_arms(
     conditioning = _shared_conditioning(arms, conditioning)
     settings = {
         "sampler": sampler.config(),
-        "state": type(state).__name__,
+        "state": state_config(state),
         "samples": samples,
         "seed": seed,
         "purpose": purpose,
@@ -105,7 +114,7 @@ def run_arms(
         "kinds": list(kinds),
         "sites": sites,
     }
-    configs = [run_config(arm.quantized, arm.correction, conditioning, **settings) for arm in arms]
+    configs = [run_config(arm.quantized, arm.correction, conditioning, **settings, **_own_state(arm)) for arm in arms]
     for arm, config in zip(arms, configs, strict=True):
         arm.correction.check(config)
     passes = 1 if conditioning is None else conditioning.passes
@@ -131,6 +140,10 @@ def run_arms(
             for arm_run in runs:
                 arm_run.keep_final(point, pixels)
     return tuple(arm_run.dataset(config) for arm_run, config in zip(runs, configs, strict=True))
+
+
+def _own_state(arm: Arm) -> dict[str, Any]:
+    return {} if arm.state is None else {"state_quantized": state_config(arm.state)}
 
 
 def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int, kinds: tuple[str, ...]) -> Model:
@@ -198,7 +211,7 @@ class _Network:
     def inject(self, point: Point) -> None:
         """Run on the full-precision x_t."""
         output = self.forward(point, point.x, self.sites)
-        self.epsilon = point.arithmetic.predict(output, point.x)[1]
+        self.epsilon = point.arithmetic.predict(output, point.x).epsilon
 
     def forward(self, point: Point, x: Tensor, record: SiteRecord | None) -> Tensor:
         """Run on x, recording every site's noise against full precision."""
@@ -232,25 +245,40 @@ class _ArmRun:
         self._shown: dict[str, list[np.ndarray]] = {"sample_reference": [], "sample_quantized": []}
         self._decoder = arm.quantized.model.decoder if self._accumulates else None
         self._decoded = None if self._decoder is None else DecodedRecord(samples)
+        self._kept = history_length(self._updates)
+        self._clipped = np.zeros((2, len(self._updates)), np.int64)
         self.x: Tensor
+        self._earlier: tuple[Prediction, ...]
 
     def step(self, point: Point) -> None:
         """Record the injected noise, then walk one step of the arm's own trajectory."""
         correct, step, members = self._arm.correction.epsilon, point.step, point.members
         if INJECTED in self._epsilon:
-            self._epsilon[INJECTED].add(step, members, point.epsilon, correct(step, self._network.epsilon))
+            self._epsilon[INJECTED].add(step, members, point.epsilon, correct(step, self._injected(point), members))
         if self._state is None:
             return
+        state = point.arithmetic.state if self._arm.state is None else self._arm.state
+        arithmetic = dataclasses.replace(point.arithmetic, state=state)
         if step == 0:
-            self.x = point.x  # the shared initial noise
-        output = self._network.forward(point, self.x, self._sites)
-        x0, predicted = point.arithmetic.predict(output, self.x)
-        epsilon = correct(step, predicted)
+            self.x, self._earlier = state.cast(point.x), ()  # the shared initial noise
+        output = self._network.forward(point, self._arm.correction.input(step, self.x), self._sites)
+        prediction = arithmetic.predict(output, self.x)
+        epsilon = correct(step, prediction.epsilon, members)
         self._epsilon[ACCUMULATED].add(step, members, point.epsilon, epsilon)
-        if not torch.equal(epsilon, predicted):  # else x0 stays as the network's output gave it, to the last bit
-            x0 = point.arithmetic.x0(epsilon, self.x)
-        self.x = advance(point.arithmetic.state, self._updates[step], self.x, x0, epsilon, point.z)
+        if not torch.equal(epsilon, prediction.epsilon):  # else x0 stays as the output gave it, to the last bit
+            prediction = arithmetic.corrected(epsilon, self.x)
+        z = None if point.z is None else state.cast(point.z)
+        self.x = advance(state, self._updates[step], self.x, prediction, z, self._earlier)
+        self._earlier = (prediction, *self._earlier)[: self._kept]
+        self._clipped[:, step] += point.prediction.clipped, prediction.clipped
         self._state.add(step, members, point.x_next, self.x)
+
+    def _injected(self, point: Point) -> Tensor:
+        """The quantized network's epsilon at full precision's x_t; of its own pass if the input is corrected."""
+        seen = self._arm.correction.input(point.step, point.x)
+        if seen is point.x:
+            return self._network.epsilon
+        return point.arithmetic.predict(self._network.forward(point, seen, None), point.x).epsilon
 
     def keep_final(self, point: Point, pixels: Tensor | None) -> None:
         """Keep the first final samples, and the noise of all in pixels; ``pixels`` are the decoded reference's."""
@@ -269,7 +297,7 @@ class _ArmRun:
         arm = self._arm
         return run_dataset(
             config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown,
-            self._decoded,
+            self._decoded, self._clipped if self._accumulates and self._sampler.clipping is not None else None,
         )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ class ChannelRecord:
     def add(self, step: int, members: np.ndarray, reference: Tensor, quantized: Tensor) -> None:
         """Record samples ``members`` at ``step``; tensors (batch, channel, ...) in the state's dtype."""
         batch, channels = reference.shape[:2]
+        if reference.dtype != quantized.dtype:  # an arm may keep x_t in another format; float64 holds all exactly
+            reference, quantized = reference.double(), quantized.double()
         if reference.dtype in (torch.float16, torch.bfloat16):  # numpy has no bfloat16, the kernel neither
             reference, quantized = reference.float(), quantized.float()
         y, other = (t.reshape(batch * channels, -1).contiguous().numpy() for t in (reference, quantized))

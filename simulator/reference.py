@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplers.coefficients import Update, advance
+from samplers.coefficients import Prediction, Update, advance, history_length
+from samplers.method import clipped
 from samplers.noise import NoiseStream
 from samplers.parameterization import predict
 from samplers.sampler import Sampler
@@ -27,19 +28,19 @@ Look = Callable[[int, SiteKey, Contraction, Tensor], None]
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The state's arithmetic at one step."""
+    """A state's arithmetic at one step."""
 
     state: State
-    prediction_type: str
+    sampler: Sampler
     update: Update
 
-    def predict(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(x0, epsilon) from the network's output at x."""
-        return predict(self.state, self.prediction_type, self.update, x, self.state.cast(output))
+    def predict(self, output: Tensor, x: Tensor) -> Prediction:
+        """x0 and epsilon from the network's output at x."""
+        return self.sampler.predict(self.state, self.update, x, self.state.cast(output))
 
-    def x0(self, epsilon: Tensor, x: Tensor) -> Tensor:
-        """The x0 that goes with a corrected epsilon."""
-        return predict(self.state, "epsilon", self.update, x, epsilon)[0]
+    def corrected(self, epsilon: Tensor, x: Tensor) -> Prediction:
+        """A corrected epsilon with the x0 that goes with it."""
+        return clipped(self.sampler.clipping, *predict(self.state, "epsilon", self.update, x, epsilon))
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,14 @@ class Point:
     arithmetic: Arithmetic
     outputs: dict[SiteKey, Tensor]
     x: Tensor
-    epsilon: Tensor
+    prediction: Prediction
     x_next: Tensor
     z: Tensor | None
+
+    @property
+    def epsilon(self) -> Tensor:
+        """The predicted epsilon."""
+        return self.prediction.epsilon
 
 
 def full_precision(
@@ -81,19 +87,21 @@ def full_precision(
         look: sees each contraction with its float result, while its operands are at hand.
     """
     x = state.cast(noise.initial(members, model.sample_shape))
+    earlier: tuple[Prediction, ...] = ()
+    kept = history_length(sampler.updates)
     for step, update in enumerate(sampler.updates):
         outputs: dict[SiteKey, Tensor] = {}
         handler = _Keeping(outputs) if look is None else _looking(step, outputs, look)
-        timestep = torch.full((len(members),), update.timestep, dtype=torch.long)
+        timestep = update.timesteps(len(members))
         output = forward(
             model.module, handler, x.to(torch.float32, copy=True), timestep, call=call, allow_float=allow_float
         )
-        arithmetic = Arithmetic(state, sampler.prediction_type, update)
-        x0, epsilon = arithmetic.predict(output, x)
+        arithmetic = Arithmetic(state, sampler, update)
+        prediction = arithmetic.predict(output, x)
         z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
-        x_next = advance(state, update, x, x0, epsilon, z)
-        yield Point(step, members, timestep, call, arithmetic, outputs, x, epsilon, x_next, z)
-        x = x_next
+        x_next = advance(state, update, x, prediction, z, earlier)
+        yield Point(step, members, timestep, call, arithmetic, outputs, x, prediction, x_next, z)
+        x, earlier = x_next, (prediction, *earlier)[:kept]
 
 
 class _Keeping:

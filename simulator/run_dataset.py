@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from samplers.coefficients import timestep_array
 from samplers.sampler import Sampler
 from simulator.correction import Correction
 from simulator.decoded import DecodedRecord
@@ -27,8 +28,12 @@ def run_dataset(
     sites: dict[str, SiteRecord],
     shown: dict[str, np.ndarray],
     decoded: DecodedRecord | None,
+    clipped: np.ndarray | None = None,
 ) -> xr.Dataset:
-    """Label what was recorded; keys of ``epsilon`` and ``sites`` are the kinds of noise."""
+    """Label what was recorded; keys of ``epsilon`` and ``sites`` are the kinds of noise.
+
+    ``clipped`` counts, per trajectory and step, elements of x0 that the sampler clipped.
+    """
     arrays = {**_per_step(sampler, correction), **shown}
     for kind, record in epsilon.items():
         arrays[f"epsilon_{kind}"] = record.blocks()
@@ -37,6 +42,8 @@ def run_dataset(
     if state is not None:
         arrays["state_accumulated"] = state.blocks()
         arrays["state_sample_accumulated"] = state.samples()
+    if clipped is not None:
+        arrays |= {"x0_clipped_reference": clipped[0], "x0_clipped_accumulated": clipped[1]}
     if decoded is not None:
         arrays |= decoded.arrays()
     for kind, site_record in sites.items():
@@ -70,7 +77,7 @@ def _per_step(sampler: Sampler, correction: Correction) -> dict[str, np.ndarray]
     updates = sampler.updates
     used = [correction.update(step, update) for step, update in enumerate(updates)]
     return {
-        "timestep": np.array([u.timestep for u in updates], np.int64),
+        "timestep": timestep_array(updates),
         "alpha_cumprod": np.array([u.alpha_cumprod for u in updates], np.float64),
         "alpha_cumprod_previous": np.array([u.alpha_cumprod_previous for u in updates], np.float64),
         **{name: np.array([getattr(u, name) for u in updates]) for name in "abc"},

@@ -44,6 +44,20 @@ VARIABLES = (
         "accumulated noise of epsilon",
         f"joint moments of y = epsilon and e = quantized epsilon - epsilon, per element; {_ACCUMULATED}; {_AFTER}",
     ),
+    Variable(
+        "x0_clipped_reference",
+        ("step",),
+        "1",
+        "clipped elements of x0 in full precision",
+        "elements of the predicted x0 that the sampler's clip_sample or thresholding changed, over all samples",
+    ),
+    Variable(
+        "x0_clipped_accumulated",
+        ("step",),
+        "1",
+        "clipped elements of x0 in the quantized run",
+        f"as x0_clipped_reference; {_ACCUMULATED}",
+    ),
     Variable("epsilon_count", ("channel", "block"), "1", "elements", "elements behind each epsilon and state moment"),
     Variable(
         "epsilon_sample_injected",

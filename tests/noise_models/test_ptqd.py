@@ -59,7 +59,12 @@ def test_fit_ptqd__counts_a_negative_slope_as_0_and_leaves_it_in_the_residual() 
 def test_ptqd__lowers_injected_noise_on_held_out_samples_to_the_residual(variant: str) -> None:
     correction = fitted(variant)
     y, e = planted(99, K, BIAS, SIGMA)  # other samples than those of the fit
-    corrected = np.stack([correction.epsilon(i, torch.from_numpy(y[i] + e[i])).numpy() - y[i] for i in range(len(y))])
+    corrected = np.stack(
+        [
+            correction.epsilon(i, torch.from_numpy(y[i] + e[i]), np.arange(len(y[i]))).numpy() - y[i]
+            for i in range(len(y))
+        ]
+    )
     before, after = (sqnr_db(recorded_run(y, noise)) for noise in (e, corrected))
     assert (after.sqnr_db_low > before.sqnr_db_high).all()
     # What remains is the residual divided by 1 + k: relative standard error sqrt(2 / 32768) = 0.8 % per step, and of
@@ -74,7 +79,7 @@ def test_ptqd__without_noise_is_the_identity_bit_for_bit() -> None:
         correction = fit_ptqd(recorded_run(y, np.zeros_like(y)), variant)
         epsilon = torch.from_numpy(y[0])
         epsilon[0, 0, :2] = torch.tensor([0.0, -0.0])
-        assert correction.epsilon(0, epsilon).numpy().tobytes() == epsilon.numpy().tobytes()
+        assert correction.epsilon(0, epsilon, np.arange(len(epsilon))).numpy().tobytes() == epsilon.numpy().tobytes()
         assert correction.update(0, SAMPLER.updates[0]) is SAMPLER.updates[0]
 
 
@@ -90,7 +95,7 @@ def test_ptqd__update_absorbs_its_own_residual_or_leaves_the_noise() -> None:
 def test_ptqd__keeps_the_dtype_and_takes_bias_per_channel() -> None:
     correction = fitted()
     epsilon = torch.zeros(5, 2, 3, 4, dtype=torch.float32)
-    corrected = correction.epsilon(2, epsilon)
+    corrected = correction.epsilon(2, epsilon, np.arange(len(epsilon)))
     assert corrected.dtype == torch.float32
     expected = -correction.bias[2] / (1 + correction.k[2])
     np.testing.assert_allclose(corrected[4, :, 1, 2], expected, rtol=1e-6)

@@ -139,6 +139,11 @@ def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(datas
     rule = Rule(("@qk",), Settings(activation_bits=5), (1, 3))
     stepped = QuantizedModel(tiny_model, Scheme(Settings(weight_bits=4), (rule,)), ranges)
     others = [run(Arm(network), sampler, samples=2) for network in (lossy, stepped)]
+    clipping = dataclasses.replace(sampler, clip_sample=True, clip_sample_range=0.5)
+    others.append(
+        run(Arm(QuantizedModel(tiny_model, Scheme.parse("w8a8"), calibrate_ranges(tiny_model, clipping))), clipping)
+    )
+    assert (others[2].x0_clipped_reference > 0).any()
     here = {name for made in (dataset, *others) for name in made.data_vars}
     assert here == {variable.name for variable in VARIABLES if not variable.name.startswith("decoded_")}
     lost = ("site_overflowed_injected", "site_saturated_injected", "site_overflowed_accumulated")

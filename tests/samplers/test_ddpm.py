@@ -36,7 +36,7 @@ def test_ddpm__fixed_small_keeps_the_marginal_of_data_at_one_point(spacing: str,
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("count", [2, 10, 50, 1000])
 def test_ddpm__fixed_large_keeps_the_marginal_of_standard_normal_data(spacing: str, count: int) -> None:
-    sampler = DDPM(SCHEDULE, count, "fixed_large", spacing)
+    sampler = DDPM(SCHEDULE, count, "fixed_large", timestep_spacing=spacing)
     path = variances(sampler, 1.0, 1.0)
     assert path[:-1] == pytest.approx([1.0] * (count - 1), abs=1e-11)
     # The last step adds no noise and returns E[x0 | x] = sqrt(abar) x.
@@ -81,7 +81,7 @@ def test_ddpm__mean_is_the_posterior_mean() -> None:
 @pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_ddpm__last_step_alone_adds_no_noise_and_returns_x0(variance_type: str, spacing: str) -> None:
-    *before, last = DDPM(SCHEDULE, 10, variance_type, spacing).updates
+    *before, last = DDPM(SCHEDULE, 10, variance_type, timestep_spacing=spacing).updates
     assert (last.x0_coefficient, last.x_coefficient, last.epsilon_coefficient, last.c) == (1, 0, 0, 0)
     assert all(u.c > 0 for u in before)
 

@@ -107,13 +107,21 @@ def test_ddim__steps_are_bit_equal(
     eta: float,
 ) -> None:
     assert_ddim_steps_equal(
-        DDIM(SCHEDULES[beta_schedule], count, eta, spacing, offset, set_alpha_to_one, prediction_type)
+        DDIM(
+            SCHEDULES[beta_schedule],
+            count,
+            eta,
+            timestep_spacing=spacing,
+            steps_offset=offset,
+            set_alpha_to_one=set_alpha_to_one,
+            prediction_type=prediction_type,
+        )
     )
 
 
 def test_ddim__every_timestep_of_the_full_schedule_is_bit_equal() -> None:
     for spacing in ("leading", "trailing", "linspace"):
-        assert_ddim_steps_equal(DDIM(SCHEDULES["linear"], 1000, 1.0, spacing))
+        assert_ddim_steps_equal(DDIM(SCHEDULES["linear"], 1000, 1.0, timestep_spacing=spacing))
 
 
 def test_ddim__linspace_differs_because_diffusers_steps_to_a_timestep_it_does_not_visit() -> None:
@@ -144,7 +152,14 @@ def test_ddpm__steps_are_bit_equal(
     offset: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sampler = DDPM(SCHEDULES[beta_schedule], count, variance_type, spacing, offset, prediction_type)
+    sampler = DDPM(
+        SCHEDULES[beta_schedule],
+        count,
+        variance_type,
+        timestep_spacing=spacing,
+        steps_offset=offset,
+        prediction_type=prediction_type,
+    )
     scheduler = peer(DDPMScheduler, sampler, variance_type=variance_type)
     indices = range(count) if count <= 30 else [0, 1, 500, 997, 998, 999]
     x, *rest = tensors(61)

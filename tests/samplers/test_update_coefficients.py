@@ -28,7 +28,7 @@ def one_step_variance(update: Update, error: float = 0.0) -> float:
         DDIM(NoiseSchedule(), 12, eta=0.7),
         DDIM(NoiseSchedule(tables="float32"), 12, eta=0.7, set_alpha_to_one=False),
         DDPM(NoiseSchedule(), 12),
-        DDPM(NoiseSchedule(), 12, "fixed_large", "trailing", prediction_type="v_prediction"),
+        DDPM(NoiseSchedule(), 12, "fixed_large", timestep_spacing="trailing", prediction_type="v_prediction"),
     ],
     ids=["ddim", "ddim-float32-tables", "ddpm", "ddpm-v"],
 )
