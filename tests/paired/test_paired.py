@@ -90,7 +90,7 @@ class Halving(NoCorrection):
     def config(self):
         return {"name": self.name, "factor": 0.5}
 
-    def epsilon(self, step, epsilon):
+    def epsilon(self, step, epsilon, members):
         return epsilon * 0.5 + step
 
     def update(self, step, update):
