@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from noise_models.intervals import Interval, Scale, from_replicates, jackknife
     from noise_models.metrics import mean_ratio_sqnr_db, sqnr_db
     from noise_models.pooling import BlockSums, Pooled, block_sums
+    from noise_models.propagation import Predictor, predict_noise
     from noise_models.ptqd_fit import fit_ptqd
+    from noise_models.transfer import final_variance, noise_transfer
 
 __all__ = [
     "PTQD",
     "BlockSums",
     "Interval",
     "Pooled",
+    "Predictor",
     "Scale",
     "absorb",
     "absorbable_bound",
@@ -43,13 +46,16 @@ __all__ = [
     "db_from_power_ratio",
     "decompose",
     "feasibility",
+    "final_variance",
     "fit_ptqd",
     "from_replicates",
     "jackknife",
     "lambda_weight",
     "mean_ratio_sqnr_db",
     "noise_to_signal_from_db",
+    "noise_transfer",
     "power_ratio_from_db",
+    "predict_noise",
     "ptqd_snr_f",
     "ptqd_threshold_db",
     "sqnr_db",
@@ -72,7 +78,9 @@ _MODULES = {
     "intervals": ("Interval", "Scale", "from_replicates", "jackknife"),
     "metrics": ("mean_ratio_sqnr_db", "sqnr_db"),
     "pooling": ("BlockSums", "Pooled", "block_sums"),
+    "propagation": ("Predictor", "predict_noise"),
     "ptqd_fit": ("fit_ptqd",),
+    "transfer": ("final_variance", "noise_transfer"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -213,4 +213,16 @@ VARIABLES = (
     ),
 )
 
-BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION)}
+PREDICTED = (
+    Variable(
+        "state_predicted",
+        ("step", "channel", "block", "moment"),
+        "1",
+        "predicted noise of x_{t-1}",
+        "joint moments of y = x_{t-1} in full precision and e = predicted error of the quantized run's x_{t-1}; "
+        "predicted from injected noise and full precision's response, without a quantized trajectory",
+    ),
+)
+"""Of predictions, which no run stores."""
+
+BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION, *PREDICTED)}

@@ -126,6 +126,37 @@ def sites(
     )  # fmt: skip
 
 
+@app.command()
+def predict(
+    model: Annotated[str, typer.Option(help="A shipped model, a diffusers folder, or module:factory.")] = "digits-unet",
+    scheme: Annotated[list[str] | None, typer.Option(help="Repeat for several. [default: w8a8, w6a6, w4a8]")] = None,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(help="ddim:ETA or ddpm:VARIANCE_TYPE; repeat. [default: ddim:0, :0.5, :1, ddpm:fixed_large]"),
+    ] = None,
+    steps: Annotated[list[int] | None, typer.Option(help="Repeat for several. [default: 10, 20, 50, 100]")] = None,
+    standard_error: Annotated[
+        float, typer.Option(help="Of each measured SQNR, dB: samples are added until then.")
+    ] = 0.1,
+    most_samples: Annotated[int, typer.Option(help="Samples measured at most.")] = 16384,
+    prediction_samples: Annotated[int, typer.Option(help="Samples that a prediction is made on.")] = 1024,
+    other_samples: Annotated[int, typer.Option(help="The same of the predictors it is compared with.")] = 256,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges are fitted on.")] = 2048,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    threads: Annotated[int, typer.Option(help="Threads; part of the key.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+) -> None:
+    """Predict the final sample's noise from injected noise, and hold it against measurements over a grid."""
+    from studies.prediction_grid import run_grid
+
+    run_grid(
+        model=model, schemes=tuple(scheme or ()), samplers=tuple(sampler or ()), steps=tuple(steps or ()),
+        threads=threads, out=out, standard_error=standard_error, most_samples=most_samples,
+        prediction_samples=prediction_samples, other_samples=other_samples, calibration_samples=calibration_samples,
+        seed=seed,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up
