@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from noise_models.correction import PTQD
     from noise_models.decomposition import decompose
+    from noise_models.gains import noise_gains
     from noise_models.intervals import Interval, Scale, from_replicates, jackknife
     from noise_models.metrics import mean_ratio_sqnr_db, sqnr_db
     from noise_models.pooling import BlockSums, Pooled, block_sums
@@ -52,6 +53,7 @@ __all__ = [
     "jackknife",
     "lambda_weight",
     "mean_ratio_sqnr_db",
+    "noise_gains",
     "noise_to_signal_from_db",
     "noise_transfer",
     "power_ratio_from_db",
@@ -75,6 +77,7 @@ _MODULES = {
     ),
     "correction": ("PTQD",),
     "decomposition": ("decompose",),
+    "gains": ("noise_gains",),
     "intervals": ("Interval", "Scale", "from_replicates", "jackknife"),
     "metrics": ("mean_ratio_sqnr_db", "sqnr_db"),
     "pooling": ("BlockSums", "Pooled", "block_sums"),

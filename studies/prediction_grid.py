@@ -101,11 +101,13 @@ def show(cells: Sequence[xr.Dataset], folder: Path) -> None:
     from studies.console import print_table
     from studies.plots import style
     from studies.plots.prediction import prediction_figure
-    from studies.prediction_table import hits, prediction_rows
+    from studies.prediction_table import hits, prediction_records, prediction_rows
 
-    print_table("SQNR of the final sample, dB", *prediction_rows(cells))
-    for line in hits(cells):
-        print(line)
+    records = prediction_records(cells)
+    print_table("SQNR of the final sample, dB: measured, and what predictors are off by", *prediction_rows(records))
+    for what, right, total in hits(records):
+        print(f"{what}: {right} of {total} within 1 dB")
+    (folder / "prediction.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     style.save(prediction_figure(cells), folder / "prediction")
     print(f"wrote: {folder}")
 
