@@ -1,0 +1,92 @@
+"""A contraction's two operands beside their codes' values and steps, as the site's arithmetic makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simulator.arithmetic.quantizer import Quantized, QuantSpec, dequantize, quantize_to_range
+from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, MatMul, Weighted
+from simulator.instrument.emulation import array
+from simulator.instrument.machines.machine import Parameters
+from simulator.instrument.machines.operands import quantized
+from simulator.instrument.treatment import Treatment
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """One operand, tensors of its shape.
+
+    Attributes:
+        exact: as the network computes it.
+        error: its codes' value minus ``exact``.
+        step: distance between two codes.
+        clip: ``error`` of elements more than half a step beyond the outermost code, else 0.
+        intervals: largest code minus smallest code.
+    """
+
+    exact: Tensor
+    error: Tensor
+    step: Tensor
+    clip: Tensor
+    intervals: int
+
+
+def operands(contraction: Contraction, treatment: Treatment, parameters: Parameters) -> tuple[Rounded, Rounded]:
+    """Left (a run-time operand) and right (the weight, or the other run-time operand).
+
+    Args:
+        contraction: with float operands.
+        treatment: of its site, in integers.
+        parameters: calibrated, by role.
+
+    Raises:
+        BadInput: a dynamic range over NaN or infinities.
+    """
+    run_time = []
+    for role, tensor in contraction.activations().items():
+        values = array(tensor)
+        rows = (0,) if isinstance(contraction, Conv | ConvTranspose) else tuple(range(values.ndim - 1))
+        run_time.append(_rounded(values, quantized(values, treatment.operands[role], parameters.get(role), rows)))
+    if isinstance(contraction, MatMul):
+        left, right = run_time
+        return left, right
+    assert treatment.weight is not None
+    return run_time[0], _weight(contraction, treatment.weight)
+
+
+def product(contraction: Contraction, left: Tensor, right: Tensor) -> Tensor:
+    """The contraction of two other operands of the same shapes, without bias."""
+    if isinstance(contraction, MatMul):
+        return replace(contraction, left=left, right=right).float()
+    return replace(contraction, input=left, weight=right, bias=None).float()
+
+
+def _weight(operation: Weighted, spec: QuantSpec) -> Rounded:
+    """Scales lie along axis 0 of a layout with outputs first, which a transposed convolution's weight has not."""
+    values = array(operation.weight)
+    if not isinstance(operation, ConvTranspose):
+        return _rounded(values, quantize_to_range(values, spec))
+    groups, (channels, outputs, *kernel) = operation.geometry.groups, values.shape
+    split = np.ascontiguousarray(values.reshape(groups, channels // groups, outputs, *kernel).swapaxes(1, 2))
+    plain = split.reshape(groups * outputs, channels // groups, *kernel)
+    found = _rounded(plain, quantize_to_range(plain, spec))
+
+    def back(tensor: Tensor) -> Tensor:
+        return tensor.reshape(split.shape).transpose(1, 2).reshape(values.shape)
+
+    return Rounded(back(found.exact), back(found.error), back(found.step), back(found.clip), found.intervals)
+
+
+def _rounded(values: np.ndarray, made: Quantized) -> Rounded:
+    spec, shape = made.spec, values.shape
+    step = np.array(spec.granularity.expand(made.scale, shape), np.float32)
+    zero = spec.granularity.expand(made.zero_point, shape)
+    low, high = (step * (bound - zero).astype(np.float32) for bound in (spec.format.qmin, spec.format.qmax))
+    error = dequantize(made) - values
+    clip = np.where((values < low - step / 2) | (values > high + step / 2), error, np.float32(0))
+    found = (torch.from_numpy(np.ascontiguousarray(tensor)) for tensor in (values, error, step, clip))
+    return Rounded(*found, intervals=spec.format.qmax - spec.format.qmin)
