@@ -243,9 +243,7 @@ def _require(density: Any) -> None:
     for name, least in (("mean", -math.inf), ("deviation", 0.0)):
         value = require_real(name, getattr(density, name))
         if value <= least:
-            raise BadInput(
-                "an input's deviation must be above 0", got=value, fix="a constant has no density: its error is one number"
-            )
+            raise BadInput("an input's deviation must be above 0", got=value, fix="a constant's error is one number")
 
 
 FAMILIES: dict[str, Callable[[float, float], Transformable]] = {

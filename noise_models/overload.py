@@ -6,7 +6,7 @@ partial moments of the density (``densities``), so the total is exact for every 
 
 Banner et al. ("ACIQ", NeurIPS 2019) approximate the total by ``overload beyond the clip itself + clip^2 / (3 4^b)``:
 step^2 / 12 with step = 2 clip / 2^b, overload to the clip instead of to the outermost level, half a step below. Their
-optimum is offered as :func:`aciq_clip`; the exact one, which is lower at few bits, as :func:`optimal_clip`.
+optimum is offered as :func:`aciq_clip`; the exact one, which is higher at few bits, as :func:`optimal_clip`.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def distortion(density: Density, grid: Grid) -> Distortion:
     ends = levels[[0, -1]]
     edges = ends + np.array([-half, half])
     _, granular_first, granular_second = density.partial(levels - half, levels + half, levels)
-    outside = [np.array([-np.inf, edges[1]]), np.array([edges[0], np.inf])]
-    mass, first, second = density.partial(*outside, ends)
+    below, above = np.array([-np.inf, edges[1]]), np.array([edges[0], np.inf])
+    mass, first, second = density.partial(below, above, ends)
     all_levels = np.concatenate([levels, ends])
     all_first, all_second = np.concatenate([granular_first, first]), np.concatenate([granular_second, second])
     return Distortion(

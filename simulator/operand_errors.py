@@ -22,7 +22,7 @@ from samplers.validation import require_int
 from simulator.arithmetic.float_formats import FLOAT32
 from simulator.correction import NoCorrection
 from simulator.instrument.calibrated import calibrated
-from simulator.instrument.contractions import Contraction
+from simulator.instrument.contractions import Contraction, MatMul
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
 from simulator.instrument.treatment import Treatment
@@ -152,39 +152,46 @@ def _statistics(contraction: Contraction, left: Rounded, right: Rounded) -> dict
     """Variables of one batch, by name."""
 
     def mean(a: Tensor, b: Tensor) -> float:
-        return float(product(contraction, a, b).mean(dtype=torch.float64))
+        return float(product(contraction, a, b).mean(dtype=torch.float64)) if a.any() and b.any() else 0.0
 
     def gains(a: Tensor, b: Tensor) -> list[float]:
         """Of quantities of the left and of the right operand."""
-        return [mean(a, right.exact.square()), mean(left.exact.square(), b)]
+        return [mean(a, powers[1]), mean(powers[0], b)]
 
-    steps, clips, errors = (
-        [getattr(operand, name).square() for operand in (left, right)] for name in ("step", "clip", "error")
-    )
-    lines = [_line(operand) for operand in (left, right)]
-    rests = [(operand.error - line).square() for operand, line in zip((left, right), lines, strict=True)]
-    moved = product(contraction, left.exact + lines[0], right.exact + lines[1])
+    both = (left, right)
+    powers = [operand.exact.square() for operand in both]
+    steps, clips, errors = ([getattr(operand, name).square() for operand in both] for name in ("step", "clip", "error"))
+    lines = [_line(operand) for operand in both]
+    rests = [(operand.error - line).square() for operand, line in zip(both, lines, strict=True)]
+    exact = product(contraction, left.exact, right.exact)
+    rest_gains, rest_product = gains(*rests), mean(*rests)
+    line_power = _power(product(contraction, left.exact + lines[0], right.exact + lines[1]) - exact)
+    drawn = line_power + sum(rest_gains) + rest_product
+    if not isinstance(contraction, MatMul):
+        moved = product(contraction, left.exact + lines[0], right.exact + right.error) - exact
+        drawn = _power(moved) + rest_gains[0] + mean(rests[0], errors[1])
     return {
         "operand_step_gain": gains(*steps),
         "operand_clip_gain": gains(*clips),
         "operand_error_gain": gains(*errors),
-        "operand_rest_gain": gains(*rests),
+        "operand_rest_gain": rest_gains,
         "site_step_product": mean(*steps),
         "site_error_product": mean(*errors),
-        "site_rest_product": mean(*rests),
-        "site_line_power": _power(moved - product(contraction, left.exact, right.exact)),
+        "site_rest_product": rest_product,
+        "site_line_power": line_power,
+        "site_drawn_noise": drawn,
         "operand_clipped_share": [float((clip > 0).double().mean()) for clip in clips],
     }
 
 
 def _line(operand: Rounded) -> Tensor:
     """Least-squares line of the error on the operand, at each element; a constant operand's error is its mean."""
-    x, e = operand.exact.double(), operand.error.double()
-    centred = x - x.mean()
-    variance = float(centred.square().mean())
-    slope = float((centred * e).mean()) / variance if variance > 0 else 0.0
-    return (e.mean() + slope * centred).float()
+    x, e = operand.exact, operand.error
+    centred = x - x.mean(dtype=torch.float64)
+    variance = _power(centred)
+    slope = float((centred * e).mean(dtype=torch.float64)) / variance if variance > 0 else 0.0
+    return (e.mean(dtype=torch.float64) + slope * centred).float()
 
 
 def _power(tensor: Tensor) -> float:
-    return float(tensor.double().square().mean())
+    return float(tensor.square().mean(dtype=torch.float64))

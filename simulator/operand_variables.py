@@ -57,6 +57,14 @@ OPERANDS = (
         f"an operand's error on the operand; {_WHERE}",
     ),
     Variable(
+        "site_drawn_noise",
+        ("step", "site"),
+        "1",
+        "noise with the weights' own errors",
+        "as the sum of site_line_power, operand_rest_gain and site_rest_product, but with a weight's error as it is in "
+        f"the place of its line and rest; {_WHERE}",
+    ),
+    Variable(
         "operand_clipped_share",
         ("step", "site", "operand"),
         "1",

@@ -88,5 +88,9 @@ def _rounded(values: np.ndarray, made: Quantized) -> Rounded:
     low, high = (step * (bound - zero).astype(np.float32) for bound in (spec.format.qmin, spec.format.qmax))
     error = dequantize(made) - values
     clip = np.where((values < low - step / 2) | (values > high + step / 2), error, np.float32(0))
-    found = (torch.from_numpy(np.ascontiguousarray(tensor)) for tensor in (values, error, step, clip))
-    return Rounded(*found, intervals=spec.format.qmax - spec.format.qmin)
+    intervals = spec.format.qmax - spec.format.qmin
+    return Rounded(_tensor(values), _tensor(error), _tensor(step), _tensor(clip), intervals)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))
