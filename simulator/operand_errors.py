@@ -15,11 +15,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from samplers.coefficients import timestep_array
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
 from samplers.state import FLOAT64
 from samplers.validation import require_int
 from simulator.arithmetic.float_formats import FLOAT32
+from simulator.arithmetic.rounding import Rounding
 from simulator.correction import NoCorrection
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Contraction, MatMul
@@ -31,6 +33,9 @@ from simulator.operand_variables import COVERED, OPERANDS
 from simulator.provenance import canonical, environment, run_config, run_key
 from simulator.reference import full_precision
 from simulator.rounded_operands import Rounded, operands, product
+
+NEAREST = (Rounding.HALF_EVEN, Rounding.HALF_AWAY, Rounding.HALF_UP, Rounding.HALF_DOWN)
+"""Others err by up to a whole step: not the theory's +-step / 2."""
 
 PURPOSE = "observe"
 """Purpose of the noise stream: other samples than those that fit ranges, and than those that judge predictions."""
@@ -60,8 +65,8 @@ def observe_operands(
 
     Returns:
         The variables of ``simulator.operand_variables``, means over samples. Sites that stay in float, or whose
-        arithmetic does more than round operands (block formats, targets, requantized outputs, limited registers,
-        narrow intermediate formats), are NaN, and ``site_covered`` says which.
+        arithmetic does more than round operands to nearest (block formats, targets, requantized outputs, limited
+        registers, narrow intermediate formats, directed rounding), are NaN, and ``site_covered`` says which.
 
     Raises:
         BadInput: sizes below 1, or ranges that do not fit the scheme.
@@ -86,7 +91,7 @@ def observe_operands(
         "batch_size": batch_size,
     }  # fmt: skip
     config = run_config(quantized, NoCorrection(), quantized.conditioning, **settings)
-    return found.dataset(config, [update.timestep for update in sampler.updates], sampler.name)
+    return found.dataset(config, sampler)
 
 
 class _Observed:
@@ -119,19 +124,19 @@ class _Observed:
 
         return add
 
-    def dataset(self, config: dict[str, Any], timesteps: list[int], sampler: str) -> xr.Dataset:
+    def dataset(self, config: dict[str, Any], sampler: Sampler) -> xr.Dataset:
         """What was observed, labelled."""
         data: dict[str, Any] = {v.name: (v.dims, self._means[v.name], v.attrs) for v in OPERANDS}
         dims, codes, attrs = data["site_covered"]
         flags = {"flag_values": np.arange(len(COVERED), dtype=np.int8), "flag_meanings": " ".join(COVERED)}
         data["site_covered"] = (dims, codes.astype(np.int8), {**attrs, **flags})
         coords = {
-            "timestep": ("step", np.array(timesteps, np.int64)),
+            "timestep": ("step", timestep_array(sampler.updates)),
             "site": [str(facts.key) for facts in self._quantized.sites],
             "operand": ["left", "right"],
             "site_roles": ("site", [_roles(facts.roles) for facts in self._quantized.sites]),
             "model": config["model"], "scheme": config["scheme"], "target": config["target"],
-            "sampler": sampler, "seed": config["seed"],
+            "sampler": sampler.name, "seed": config["seed"],
         }  # fmt: skip
         attrs = {"config": canonical(config), "key": run_key(config), **environment()}
         return xr.Dataset(data, coords=coords, attrs=attrs)
@@ -141,7 +146,9 @@ def _covered(treatment: Treatment, quantized: QuantizedModel) -> int:
     if treatment.in_float:
         return COVERED.index("in_float")
     more = treatment.block or treatment.target or treatment.output or treatment.limited or treatment.regrouped
-    return COVERED.index("other_arithmetic") if more or quantized.float_format != FLOAT32 else 0
+    specs = [operand.spec for operand in treatment.operands.values()] + [treatment.weight]
+    biased = any(spec is not None and spec.rounding not in NEAREST for spec in specs)
+    return COVERED.index("other_arithmetic") if more or biased or quantized.float_format != FLOAT32 else 0
 
 
 def _roles(roles: tuple[str, ...]) -> str:
