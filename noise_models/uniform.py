@@ -152,7 +152,7 @@ def smallest_ratio(family: str, tolerance: float) -> float:
     return float(brentq(lambda ratio: worst_power_error(density, 1 / ratio) - tolerance, 1e-9, 1e7, xtol=1e-12))
 
 
-def validity(density: Transformable, step: float, *, offset: float = 0.0, tolerance: float = 0.01) -> xr.Dataset:
+def uniform_validity(density: Transformable, step: float, *, offset: float = 0.0, tolerance: float = 0.01) -> xr.Dataset:
     """How far the uniform model is from the truth for one input and step, as data.
 
     Args:

@@ -18,7 +18,7 @@ from noise_models.uniform import (
     rounding_error_series,
     smallest_ratio,
     uniform_noise_power,
-    validity,
+    uniform_validity,
     worst_power_error,
 )
 from samplers.errors import BadInput
@@ -138,26 +138,26 @@ def test_smallest_ratio__suffices_for_every_wider_uniform_input() -> None:
             assert abs(rounding_error(Uniform(0.0, ratio * wider), 1.0, offset=offset).power * 12 - 1) <= 0.01
 
 
-def test_validity__tells_an_input_that_holds_anywhere_from_one_that_holds_here_and_one_that_fails() -> None:
+def test_uniform_validity__tells_an_input_that_holds_anywhere_from_one_that_holds_here_and_one_that_fails() -> None:
     def verdicts(deviation: float, mean: float) -> dict[str, str]:
-        found = validity(Gaussian(mean, deviation), 1.0)
+        found = uniform_validity(Gaussian(mean, deviation), 1.0)
         return {name: VERDICTS[int(found[name])] for name in ("power", "mean", "uncorrelated")}
 
     anywhere, here, fails = VERDICTS
     assert verdicts(2.0, 0.0) == {"power": anywhere, "mean": anywhere, "uncorrelated": anywhere}
     assert verdicts(0.4, 0.0) == {"power": fails, "mean": here, "uncorrelated": fails}
     assert verdicts(0.4, 0.25) == {"power": here, "mean": fails, "uncorrelated": here}  # cos(pi / 2) = 0
-    found = validity(Gaussian(0.0, 0.4), 1.0)
+    found = uniform_validity(Gaussian(0.0, 0.4), 1.0)
     assert float(found.theorem_1) == pytest.approx(math.exp(-(math.pi**2) * 0.08))
     assert float(found.theorem_2) == pytest.approx(math.exp(-4 * math.pi**2 * 0.08))
     assert float(found.power_error_bound) == pytest.approx(abs(float(found.power_error)), rel=1e-3)
     assert found.power.attrs["flag_meanings"].split() == list(VERDICTS)
 
 
-def test_validity__of_wide_and_narrow_inputs_is_finite() -> None:
+def test_uniform_validity__of_wide_and_narrow_inputs_is_finite() -> None:
     for family in FAMILIES.values():
-        assert float(validity(family(0.0, 1e4), 1.0).power_error) == pytest.approx(0, abs=1e-3)
-        narrow = validity(family(0.0, 1e-3), 1.0)
+        assert float(uniform_validity(family(0.0, 1e4), 1.0).power_error) == pytest.approx(0, abs=1e-3)
+        narrow = uniform_validity(family(0.0, 1e-3), 1.0)
         assert float(narrow.correlation) == pytest.approx(-1, abs=1e-3)  # all of it rounds to 0
 
 
@@ -183,7 +183,7 @@ def test_partial__of_a_folded_density_covers_its_upper_half() -> None:
         (lambda: Folded(Gaussian(1.0, 1.0)), "folded"),
         (lambda: smallest_ratio("cauchy", 0.1), "family"),
         (lambda: smallest_ratio("gaussian", 0.0), "tolerance"),
-        (lambda: validity(Gaussian(), 1.0, tolerance=1.0), "tolerance"),
+        (lambda: uniform_validity(Gaussian(), 1.0, tolerance=1.0), "tolerance"),
     ],
 )
 def test_uniform__refuses_bad_input(call, says) -> None:
