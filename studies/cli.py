@@ -157,6 +157,37 @@ def predict(
     )  # fmt: skip
 
 
+@app.command()
+def predict_layers(
+    model: Annotated[str, typer.Argument(help="A shipped model, a diffusers folder (./path), or module:factory.")],
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(help="Short string or TOML file; repeat for several. [default: w8a8, w6a6, w4a8, w4a4]"),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 10,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    samples: Annotated[int, typer.Option(help="Samples to observe operands on, and as many others to judge by.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges are fitted on.")] = 256,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Predict each site's noise from ranges and bits, measure it, and say which assumption failed where they differ."""
+    from studies.predict_layers import run_predict_layers
+
+    run_predict_layers(
+        model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
+        calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
+        out=out, as_json=json,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up
