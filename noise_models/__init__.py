@@ -1,7 +1,8 @@
 """What quantization noise is and what corrects it: functions of recorded moments and of sampler coefficients.
 
 Statistics (``sqnr_db``, ``decompose``) take the dataset of a run and return a dataset with intervals over samples;
-corrections (``PTQD``) are values that a run accepts. Names load on first use.
+corrections (``PTQD``) are values that a run accepts. Theory (``rounding_error``, ``optimal_clip``, ``predict_layers``)
+takes densities, or what a network's operands are. Names load on first use.
 """
 
 from __future__ import annotations
@@ -23,29 +24,65 @@ if TYPE_CHECKING:
     )
     from noise_models.correction import PTQD
     from noise_models.decomposition import decompose
+    from noise_models.densities import Density, Folded, Gaussian, Laplace, Uniform
     from noise_models.gains import noise_gains
     from noise_models.intervals import Interval, Scale, from_replicates, jackknife
+    from noise_models.layer_comparison import compare_layers, shares_within
+    from noise_models.layers import contraction_noise, predict_layers
     from noise_models.metrics import mean_ratio_sqnr_db, sqnr_db
+    from noise_models.overload import (
+        Clip,
+        Convention,
+        Distortion,
+        Grid,
+        aciq_clip,
+        aciq_distortion,
+        distortion,
+        optimal_clip,
+    )
     from noise_models.pooling import BlockSums, Pooled, block_sums
     from noise_models.propagation import Predictor, predict_noise
     from noise_models.ptqd_fit import fit_ptqd
     from noise_models.transfer import final_variance, noise_transfer
+    from noise_models.uniform import (
+        RoundingError,
+        rounding_error,
+        rounding_error_series,
+        smallest_ratio,
+        uniform_noise_power,
+        uniform_validity,
+    )
 
 __all__ = [
     "PTQD",
     "BlockSums",
+    "Clip",
+    "Convention",
+    "Density",
+    "Distortion",
+    "Folded",
+    "Gaussian",
+    "Grid",
     "Interval",
+    "Laplace",
     "Pooled",
     "Predictor",
+    "RoundingError",
     "Scale",
+    "Uniform",
     "absorb",
     "absorbable_bound",
+    "aciq_clip",
+    "aciq_distortion",
     "amplitude_ratio_from_db",
     "block_sums",
+    "compare_layers",
+    "contraction_noise",
     "db_from_amplitude_ratio",
     "db_from_noise_to_signal",
     "db_from_power_ratio",
     "decompose",
+    "distortion",
     "feasibility",
     "final_variance",
     "fit_ptqd",
@@ -56,14 +93,55 @@ __all__ = [
     "noise_gains",
     "noise_to_signal_from_db",
     "noise_transfer",
+    "optimal_clip",
     "power_ratio_from_db",
+    "predict_layers",
     "predict_noise",
     "ptqd_snr_f",
     "ptqd_threshold_db",
+    "rounding_error",
+    "rounding_error_series",
+    "shares_within",
+    "smallest_ratio",
     "sqnr_db",
+    "uniform_noise_power",
+    "uniform_validity",
 ]
 
 _MODULES = {
+    "densities": (
+        "Density",
+        "Folded",
+        "Gaussian",
+        "Laplace",
+        "Uniform",
+    ),
+    "layer_comparison": (
+        "compare_layers",
+        "shares_within",
+    ),
+    "layers": (
+        "contraction_noise",
+        "predict_layers",
+    ),
+    "overload": (
+        "Clip",
+        "Convention",
+        "Distortion",
+        "Grid",
+        "aciq_clip",
+        "aciq_distortion",
+        "distortion",
+        "optimal_clip",
+    ),
+    "uniform": (
+        "RoundingError",
+        "rounding_error",
+        "rounding_error_series",
+        "smallest_ratio",
+        "uniform_noise_power",
+        "uniform_validity",
+    ),
     "absorption": ("absorb", "absorbable_bound", "feasibility", "lambda_weight"),
     "conversions": (
         "amplitude_ratio_from_db",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simulator.models.conditioning import Conditioning
     from simulator.models.loading import load
     from simulator.models.registry import Condition, Model
+    from simulator.operand_errors import observe_operands
     from simulator.paired import Arm, run, run_arms
     from simulator.threads import set_threads
 
@@ -52,6 +53,7 @@ _HOME = {
     "calibrate_ranges": "simulator.calibration.trajectory",
     "fit_range": "simulator.calibration.fit",
     "load": "simulator.models.loading",
+    "observe_operands": "simulator.operand_errors",
     "run": "simulator.paired",
     "run_arms": "simulator.paired",
     "set_threads": "simulator.threads",
@@ -84,6 +86,7 @@ __all__ = [
     "calibrate_ranges",
     "fit_range",
     "load",
+    "observe_operands",
     "run",
     "run_arms",
     "set_threads",

@@ -11,6 +11,7 @@ A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such a
 from __future__ import annotations
 
 from simulator.attribution_variables import ATTRIBUTION
+from simulator.operand_variables import OPERANDS
 from simulator.variable import INJECTED, Variable
 
 _ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
@@ -225,4 +226,4 @@ PREDICTED = (
 )
 """Of predictions, which no run stores."""
 
-BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION, *PREDICTED)}
+BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION, *OPERANDS, *PREDICTED)}
