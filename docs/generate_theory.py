@@ -81,6 +81,8 @@ def measured() -> dict[str, str]:
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Markdown."""
+    if not rows:
+        return "None.\n"
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
