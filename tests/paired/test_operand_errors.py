@@ -90,10 +90,11 @@ def treatment(contraction, text: str) -> Treatment:
     return replace(found, operands=dict.fromkeys(contraction.activations(), operand), weight=weight)
 
 
+@pytest.mark.parametrize(("ranges", "run_time"), [("dyn", 15), ("dynrow", 14)])
 @pytest.mark.parametrize("name", contractions())
-def test_operands__round_as_fake_quantization_does(name) -> None:
+def test_operands__round_as_fake_quantization_does(name, ranges, run_time) -> None:
     contraction, _ = contractions()[name]
-    how = treatment(contraction, "w3a4-dyn")
+    how = treatment(contraction, f"w3a4-{ranges}")
     left, right = operands(contraction, how, {})
     fake = FakeQuant(how, {})
     weight = None if isinstance(contraction, MatMul) else fake.prepare(contraction, contraction.weight)
@@ -103,7 +104,7 @@ def test_operands__round_as_fake_quantization_does(name) -> None:
     if bias is not None:
         found = found + bias.reshape(-1, *[1] * (2 if name == "conv" else 0))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    for operand, intervals in ((left, 15), (right, 6 if weight is not None else 15)):
+    for operand, intervals in ((left, run_time), (right, 6 if weight is not None else run_time)):
         assert operand.intervals == intervals
         assert (operand.error.abs() <= operand.step / 2 * (1 + 1e-5)).all()
         codes = (operand.exact + operand.error) / operand.step
