@@ -26,7 +26,8 @@ class SiteFacts:
         weight_shape: shape of the weight, None for a matmul of two activations.
         macs: multiply-accumulates per sample, both its passes under guidance; of the whole site if it runs once for all
             samples.
-        edge: whether it is the first weighted layer (it reads the sample itself) or the last.
+        edge: whether it is the first weighted layer (it reads the sample itself) or the last; no site is where no
+            layer has a weight.
         operands: elements of the run-time operands per sample; of all of them if the site runs once for all samples.
         batched: whether its output has a part for each sample, or is shared by all samples.
         sample_axis: axis of its output along which the samples lie, in order, each with as many elements.
@@ -77,19 +78,19 @@ def survey(
 
     Raises:
         UncoveredContraction: a contraction that no site covers.
-        BadInput: operands that are not float32, no weighted layer, sites that depend on the batch, or an output that
+        BadInput: operands that are not float32, no site, sites that depend on the batch, or an output that
             neither grows with the batch nor stays the same.
     """
     two, three = (_probe(model, samples, allow_float, conditioning) for samples in (2, 3))
     weighted = [visit for visit in two if visit.weight_shape is not None]
-    if not weighted or [visit.site for visit in two] != [visit.site for visit in three]:
+    if not two or [visit.site for visit in two] != [visit.site for visit in three]:
         raise BadInput(
-            "a model must have a weighted layer, and the same sites for every batch",
+            "a model must have a contraction, and the same sites for every batch",
             got=f"{len(two)} sites for 2 samples, {len(three)} for 3",
             fix="use a module without data-dependent structure",
         )
-    first = next((visit for visit in weighted if visit.reads_sample), weighted[0])
-    edges = {first.site, weighted[-1].site}
+    reading = [visit for visit in weighted if visit.reads_sample] or weighted
+    edges = {visit.site for visit in (*reading[:1], *weighted[-1:])}  # none in attention over fixed keys and values
     return tuple(_facts(*visits, edges) for visits in zip(two, three, strict=True))
 
 

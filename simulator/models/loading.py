@@ -13,7 +13,7 @@ from torch import nn
 
 from samplers.errors import BadInput, QnoiseError
 from samplers.schedule import NoiseSchedule
-from simulator.models import registry
+from simulator.models import registry, subjects
 from simulator.models.digest import module_digest
 from simulator.models.registry import Model
 
@@ -25,8 +25,10 @@ def load(source: str | Path, *, weights: str | Path | None = None) -> Model:
     """Load a model by name, from a folder, or from a function of the user's.
 
     Args:
-        source: ``"digits-unet"`` or ``"digits-unet@1"``, a shipped model; a path with a slash, as in ``"./checkpoint"``
-            or ``"/models/dit"``, or a ``Path``: a local diffusers folder (``simulator.models.diffusers``);
+        source: ``"digits-unet"`` or ``"digits-unet@1"``, a shipped model; ``"gaussian"``, ``"gaussian-mixture"`` or
+            ``"digits-empirical"``, an exact subject (``simulator.models.subjects``); a path with a slash, as in
+            ``"./checkpoint"`` or ``"/models/dit"``, or a ``Path``: a local diffusers folder
+            (``simulator.models.diffusers``);
             ``"module:factory"``, a function without arguments, of a module that Python can import, that returns a
             :class:`Model`. Commands put the working folder on Python's path, this function does not.
         weights: of shipped models, the folder with manifests and weights files; the package's own if None.
@@ -43,7 +45,15 @@ def load(source: str | Path, *, weights: str | Path | None = None) -> Model:
     text = str(source)
     if text and not registry.is_shipped(text, weights) and Path(text).is_dir():
         raise BadInput("a folder must be written as a path", got=repr(text), fix=f"write ./{text}")
-    return registry.load(text, weights=weights)
+    if weights is None and subjects.is_subject(text):
+        return subjects.load(text)
+    try:
+        return registry.load(text, weights=weights)
+    except BadInput as error:
+        if weights is not None or registry.is_shipped(text):
+            raise
+        known = ", ".join(f"{name}@{subjects.VERSION}" for name in subjects.SUBJECTS)
+        raise BadInput(error.rule, got=error.got, fix=f"{error.fix}; exact subjects: {known}") from None
 
 
 def is_folder(source: str | Path) -> bool:

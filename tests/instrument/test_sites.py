@@ -73,9 +73,16 @@ def test_survey__takes_the_first_weighted_layer_where_none_reads_the_sample_itse
     assert edges == [True, False, True]
 
 
-def test_survey__refuses_a_network_without_a_weighted_layer():
-    with pytest.raises(BadInput, match="weighted layer"):
+def test_survey__refuses_a_network_without_a_contraction():
+    with pytest.raises(BadInput, match="must have a contraction"):
         survey(as_model(Ignoring(nn.ReLU()), (4,)))
+
+
+def test_survey__marks_no_edge_where_no_layer_has_a_weight():
+    keys = torch.randn(1, 3, 4)
+    body = Calls(lambda x: nn.functional.scaled_dot_product_attention(x[None], keys, keys)[0])
+    found = survey(as_model(Ignoring(body), (4,)))
+    assert [(str(facts.key), facts.edge) for facts in found] == [("body:qk", False), ("body:pv", False)]
 
 
 def test_site__numbers_the_calls_of_a_module_that_runs_twice(mode):

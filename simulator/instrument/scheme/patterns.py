@@ -32,10 +32,11 @@ def select(pattern: str, sites: Sequence[SiteFacts]) -> frozenset[SiteKey]:
     """Sites that a pattern names.
 
     Raises:
-        BadInput: it names none; the nearest names are in the message.
+        BadInput: it names none; the nearest names are in the message. In a network without weighted layers (attention
+            over fixed keys and values) ``@first`` and ``@last`` may name none, so that every short string fits it.
     """
     found = frozenset(facts.key for facts in sites if _chooser(pattern, sites)(facts))
-    if not found:
+    if not found and (pattern not in (FIRST, LAST) or any(facts.edge for facts in sites)):
         names = [str(facts.key) for facts in sites] + sorted({facts.key.module for facts in sites if facts.key.module})
         choices = _SELECTORS if pattern.startswith("@") else names
         near = get_close_matches(pattern, choices, 3, cutoff=0)
@@ -72,8 +73,8 @@ def _projection(name: str) -> Callable[[SiteFacts, list[SiteKey]], bool]:
 
 
 _SELECTORS: dict[str, Callable[[SiteFacts, list[SiteKey]], bool]] = {
-    FIRST: lambda facts, edges: facts.key == edges[0],
-    LAST: lambda facts, edges: facts.key == edges[-1],
+    FIRST: lambda facts, edges: facts.key in edges[:1],
+    LAST: lambda facts, edges: facts.key in edges[-1:],
     ATTENTION: lambda facts, edges: facts.key.operation in ("qk", "pv"),
     "@qk": lambda facts, edges: facts.key.operation == "qk",
     "@pv": lambda facts, edges: facts.key.operation == "pv",
