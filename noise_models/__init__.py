@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from noise_models.correction import PTQD
     from noise_models.decomposition import decompose
     from noise_models.densities import Density, Folded, Gaussian, Laplace, Uniform
+    from noise_models.discretization import sampler_error
+    from noise_models.divergences import Estimate, gaussian_kl, gaussian_wasserstein, mixture_kl, mixture_kl_monte_carlo
+    from noise_models.exact_path import GaussianPath, gaussian_path
     from noise_models.gains import noise_gains
     from noise_models.intervals import Interval, Scale, from_replicates, jackknife
     from noise_models.layer_comparison import compare_layers, shares_within
     from noise_models.layers import contraction_noise, predict_layers
+    from noise_models.line import SampleDistance, mixture_cdf, mixture_quantile, sample_wasserstein
     from noise_models.metrics import mean_ratio_sqnr_db, sqnr_db
+    from noise_models.mixture_path import LinePath, line_path
     from noise_models.overload import (
         Clip,
         Convention,
@@ -60,14 +65,18 @@ __all__ = [
     "Convention",
     "Density",
     "Distortion",
+    "Estimate",
     "Folded",
     "Gaussian",
+    "GaussianPath",
     "Grid",
     "Interval",
     "Laplace",
+    "LinePath",
     "Pooled",
     "Predictor",
     "RoundingError",
+    "SampleDistance",
     "Scale",
     "Uniform",
     "absorb",
@@ -87,9 +96,17 @@ __all__ = [
     "final_variance",
     "fit_ptqd",
     "from_replicates",
+    "gaussian_kl",
+    "gaussian_path",
+    "gaussian_wasserstein",
     "jackknife",
     "lambda_weight",
+    "line_path",
     "mean_ratio_sqnr_db",
+    "mixture_cdf",
+    "mixture_kl",
+    "mixture_kl_monte_carlo",
+    "mixture_quantile",
     "noise_gains",
     "noise_to_signal_from_db",
     "noise_transfer",
@@ -101,6 +118,8 @@ __all__ = [
     "ptqd_threshold_db",
     "rounding_error",
     "rounding_error_series",
+    "sample_wasserstein",
+    "sampler_error",
     "shares_within",
     "smallest_ratio",
     "sqnr_db",
@@ -156,7 +175,12 @@ _MODULES = {
     "correction": ("PTQD",),
     "decomposition": ("decompose",),
     "gains": ("noise_gains",),
+    "discretization": ("sampler_error",),
+    "divergences": ("Estimate", "gaussian_kl", "gaussian_wasserstein", "mixture_kl", "mixture_kl_monte_carlo"),
+    "exact_path": ("GaussianPath", "gaussian_path"),
     "intervals": ("Interval", "Scale", "from_replicates", "jackknife"),
+    "line": ("SampleDistance", "mixture_cdf", "mixture_quantile", "sample_wasserstein"),
+    "mixture_path": ("LinePath", "line_path"),
     "metrics": ("mean_ratio_sqnr_db", "sqnr_db"),
     "pooling": ("BlockSums", "Pooled", "block_sums"),
     "propagation": ("Predictor", "predict_noise"),
