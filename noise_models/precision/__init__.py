@@ -1,0 +1,1 @@
+"""Step-aware precision: which bit width at which step, as data made from recorded noise."""
