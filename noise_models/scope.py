@@ -7,7 +7,18 @@ from typing import Any
 
 from samplers.errors import BadInput
 
-SCOPE = ("model", "weights_digest", "guidance", "scheme", "ranges", "target", "numerics_version", "sampler", "state")
+SCOPE = (
+    "model",
+    "weights_digest",
+    "guidance",
+    "scheme",
+    "scheme_config",
+    "ranges",
+    "target",
+    "numerics_version",
+    "sampler",
+    "state",
+)
 """Fields of a run's configuration that change what is fitted: the network, its integers, and the x_t that it sees.
 
 Left out are the quantized run's own state, which the injected noise of a fit does not meet; threads and batch_size,
@@ -16,8 +27,8 @@ and the correction, which differs by nature.
 """
 
 
-def require_same_scope(fit: Mapping[str, Any], use: Mapping[str, Any]) -> None:
-    """Compare two configurations of plain JSON values over ``SCOPE``.
+def require_same_scope(fit: Mapping[str, Any], use: Mapping[str, Any], what: str = "a correction") -> None:
+    """Compare two configurations of plain JSON values over ``SCOPE``; ``what`` was fitted, for the message.
 
     Raises:
         BadInput: naming the first field that differs, down to the entry ("sampler.eta").
@@ -26,13 +37,24 @@ def require_same_scope(fit: Mapping[str, Any], use: Mapping[str, Any]) -> None:
         if found := _difference(field, fit.get(field), use.get(field)):
             name, fitted, used = found
             raise BadInput(
-                f"a correction holds only for the system it was fitted on, whose {name} is {fitted!r}",
+                f"{what} holds only for the system it was fitted on, whose {name} is {fitted!r}",
                 got=f"{name} {used!r}",
                 fix=f"fit it again on a calibration run with this {field}",
             )
 
 
-def require_disjoint(fit: Mapping[str, Any], use: Mapping[str, Any]) -> None:
+def require_equal(one: Mapping[str, Any], other: Mapping[str, Any], rule: str) -> None:
+    """Compare two whole configurations of plain JSON values.
+
+    Raises:
+        BadInput: ``rule``, naming the first field that differs.
+    """
+    if found := _difference("", one, other):
+        name, first, second = found
+        raise BadInput(rule, got=f"{name.removeprefix('.')} {first!r} and {second!r}", fix="make them in one run")
+
+
+def require_disjoint(fit: Mapping[str, Any], use: Mapping[str, Any], what: str = "a correction") -> None:
     """Refuse a run on the noise stream of the fit: streams of equal purpose and seed hold the same samples.
 
     Raises:
@@ -41,7 +63,7 @@ def require_disjoint(fit: Mapping[str, Any], use: Mapping[str, Any]) -> None:
     stream = fit.get("purpose"), fit.get("seed")
     if stream == (use.get("purpose"), use.get("seed")):
         raise BadInput(
-            "samples that judge a correction must be other samples than those that fit it",
+            f"samples that judge {what} must be other samples than those that fit it",
             got=f"purpose {stream[0]!r} and seed {stream[1]} for both",
             fix='evaluate with purpose="evaluate"',
         )
