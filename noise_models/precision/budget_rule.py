@@ -9,9 +9,10 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from noise_models.precision.candidates import Candidates
-from noise_models.precision.gains import require_gains, sampler_gains
+from noise_models.precision.gains import require_gains
 from noise_models.precision.policy import Policy, per_part, step_parts
 from noise_models.precision.selection import exact_selection, greedy_selection
+from samplers.errors import BadInput
 from samplers.validation import require_choice, require_int
 
 METHODS = {"exact": exact_selection, "greedy": greedy_selection}
@@ -21,8 +22,8 @@ def budgeted_policy(
     candidates: Candidates,
     table: xr.Dataset,
     budget: int,
+    gains: ArrayLike,
     *,
-    gains: ArrayLike | None = None,
     method: str = "exact",
     parts: int | None = None,
     name: str | None = None,
@@ -37,7 +38,7 @@ def budgeted_policy(
         candidates: what is chosen from, of any widths.
         table: of ``candidate_table``.
         budget: bit operations per sample over all steps. One above the dearest candidate's does not bind.
-        gains: (step,), such as those of ``gains.py``; by default of the sampler's coefficients alone.
+        gains: (step,): of a propagation model, or of ``gains.py``.
         method: ``exact`` (dynamic programming) or ``greedy`` (lower convex hull); see ``selection.py``.
         parts: choose once for each of so many consecutive ranges of steps.
         name: of the policy.
@@ -51,17 +52,21 @@ def budgeted_policy(
     """
     require_choice("method", method, tuple(METHODS))
     require_int("budget", budget, 0)
-    given = sampler_gains(table) if gains is None else gains
-    gain = require_gains(given, table)
+    gain = require_gains(gains, table)
     part = step_parts(table.sizes["step"], parts)
     noise = per_part(gain[:, None, None] * table["noise_power"].to_numpy(), part)
     lengths = np.bincount(part)
     cost = lengths[:, None, None] * table["bops"].to_numpy()
+    if budget < (least := int(cost.min(-1).sum())):
+        raise BadInput(
+            f"the budget must allow the cheapest policy, which costs {least}", got=budget,
+            fix="raise it, or add a cheaper candidate",
+        )  # fmt: skip
     unit = math.gcd(*cost.reshape(-1).tolist()) or 1  # smaller integers, the same problem
     choices = cost.shape[-1]
     found = METHODS[method](noise.reshape(-1, choices), (cost // unit).reshape(-1, choices), budget // unit)
     choice = found.choice.reshape(noise.shape[:2])[part]
-    named = given.attrs.get("gains", "given") if isinstance(given, xr.DataArray) else "given"
+    named = gains.attrs.get("gains", "given") if isinstance(gains, xr.DataArray) else "given"
     rule = {
         "rule": "budget", "method": method, "budget": budget, "gains": named, "gain": gain.tolist(), "parts": parts,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from noise_models.intervals import LOG, Interval, jackknife
+from noise_models.intervals import LOG, PLAIN, Interval, Scale, jackknife
 from noise_models.labelled import channel_dims, interval_variables, recorded
 from noise_models.metrics import pooled_sqnr_db
 from noise_models.pooling import Array, BlockSums, Pooled, block_sums
@@ -41,10 +41,11 @@ def compare_policies(
 
     Returns:
         Over ``policy``: ``total_bops``, ``mean_activation_bits``, ``final_sqnr_db`` and ``final_noise_power`` with
-        intervals, ``predicted_noise_power``, ``frechet_distance``; over (policy, step): ``injected_sqnr_db`` with its
-        interval, ``step_bops``; over (policy, step, group): ``activation_bits``; over (policy, baseline):
-        ``final_difference_db``, final SQNR of the policy minus that of the uniform width, paired on shared noise, with
-        its interval; over (baseline,): ``baseline_policy``, the index of that policy.
+        intervals, ``final_median_db`` (over samples, of each one's own SQNR: the pooled one may be ruled by one sample
+        that left the calibrated range), ``predicted_noise_power``, ``frechet_distance``; over (policy, step):
+        ``injected_sqnr_db`` with its interval, ``step_bops``; over (policy, step, group): ``activation_bits``; over
+        (policy, baseline): ``final_difference_db``, final SQNR of the policy minus that of the uniform width, paired on
+        shared noise, with its interval.
 
     Raises:
         BadInput: runs that are not those of the policies, or not on the same samples.
@@ -68,11 +69,33 @@ def compare_policies(
             ("step", "group"),
         ),
     }  # fmt: skip
-    data |= _intervals("final_sqnr_db", final, pooled_sqnr_db, "dB", "SQNR of the final sample", confidence, last=True)
-    data |= _intervals(
-        "final_noise_power", final, _power, "1", "noise power of the final sample", confidence, last=True
+    data["final_median_db"] = _variable(
+        [_median_db(run) for run in runs], "median SQNR of final samples", f"median over samples; {_FINAL}", "dB"
     )
-    data |= _intervals("injected_sqnr_db", injected, pooled_sqnr_db, "dB", "SQNR of injected noise", confidence)
+    ratio = "10 log10(sum y^2 / sum e^2), pooled over elements, channels and samples"
+    data |= _stacked(
+        "final_sqnr_db",
+        _jackknifed(final, pooled_sqnr_db, PLAIN, confidence),
+        ("policy",),
+        unit="dB",
+        long_name="SQNR of the final sample",
+        definition=f"{ratio}; {_FINAL}",
+        confidence=confidence,
+    )
+    data |= _stacked(
+        "final_noise_power",
+        _jackknifed(final, _power, LOG, confidence),
+        ("policy",),
+        unit="1",
+        long_name="noise power of the final sample",
+        definition=f"mean of e^2; {_FINAL}",
+        confidence=confidence,
+        scale=LOG.name,
+    )
+    data |= _stacked(
+        "injected_sqnr_db", _jackknifed(injected, pooled_sqnr_db, PLAIN, confidence), ("policy", "step"), unit="dB",
+        long_name="SQNR of injected noise", definition=f"{ratio}; {_INJECTED}", confidence=confidence,
+    )  # fmt: skip
     baselines = [i for i, policy in enumerate(policies) if policy.rule.get("rule") == "uniform"]
     if baselines:
         data |= _differences(final, baselines, confidence)
@@ -114,6 +137,12 @@ def _sums(run: xr.Dataset, variable: str) -> BlockSums:
     return block_sums(moments, count, channel_dims(moments))
 
 
+def _median_db(run: xr.Dataset) -> float:
+    moments = run["state_sample_accumulated"].isel(step=-1).rename(sample="block")
+    equal = xr.ones_like(moments.isel(moment=0, drop=True))  # channels are of equal size
+    return float(np.median(pooled_sqnr_db(block_sums(moments, equal, channel_dims(moments)).each())))
+
+
 def _power(pooled: Pooled) -> Array:
     return pooled.power_e
 
@@ -131,22 +160,15 @@ def _shared(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in ("scheme", "scheme_config", "correction")}
 
 
-def _intervals(
-    name: str, sums: Sequence[BlockSums], statistic: Any, unit: str, long_name: str, confidence: float,
-    last: bool = False,
-) -> dict[str, xr.Variable]:  # fmt: skip
-    scale = LOG if statistic is _power else None
-    found = [jackknife(statistic, each, confidence=confidence, **({"scale": scale} if scale else {})) for each in sums]
+def _jackknifed(sums: Sequence[BlockSums], statistic: Any, scale: Scale, confidence: float) -> list[Interval]:
+    return [jackknife(statistic, each, scale=scale, confidence=confidence) for each in sums]
+
+
+def _stacked(name: str, found: Sequence[Interval], dims: tuple[str, ...], **facts: Any) -> dict[str, xr.Variable]:
+    """Intervals one behind the other; of those over steps only the last step, where ``dims`` has none."""
+    last = "step" not in dims
     parts = [np.stack([part[-1] if last else part for part in column]) for column in zip(*found, strict=True)]
-    definition = (
-        f"10 log10(sum y^2 / sum e^2), {_INJECTED if not last else _FINAL}"
-        if unit == "dB"
-        else f"mean of e^2, {_FINAL}"
-    )
-    return interval_variables(
-        name, Interval(*parts), ("policy",) if last else ("policy", "step"), unit=unit, long_name=long_name,
-        definition=definition, confidence=confidence, scale=scale.name if scale else "its own",
-    )  # fmt: skip
+    return interval_variables(name, Interval(*parts), dims, **facts)
 
 
 def _differences(final: Sequence[BlockSums], baselines: Sequence[int], confidence: float) -> dict[str, xr.Variable]:

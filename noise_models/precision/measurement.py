@@ -26,7 +26,7 @@ DIMS = ("step", "group", "candidate")
 SCHEME_FIELDS = ("scheme", "scheme_config")
 """Fields of a configuration that differ between the runs of one measurement."""
 
-_COPIED = ("timestep", "alpha_cumprod", "a", "b", "c")
+_COPIED = ("timestep", "alpha_cumprod", "b")
 
 
 def candidate_table(
@@ -44,7 +44,7 @@ def candidate_table(
     Returns:
         ``noise_power`` (mean of e^2, e = quantized epsilon - epsilon at the same x_t) and ``sqnr_db`` over (step,
         group, candidate), each with its interval; ``signal_power`` (step,); ``bops`` (group, candidate);
-        ``activation_bits`` and ``weight_bits`` (candidate,); the sampler's ``a``, ``b``, ``c``, ``alpha_cumprod`` and
+        ``activation_bits`` and ``weight_bits`` (candidate,); the sampler's ``b``, ``alpha_cumprod`` and
         ``timestep`` (step,). Groups' noise is that of the group alone, all other sites in float: the noise of several
         is then predicted as the sum of their powers, which leaves out their correlation.
 
@@ -89,9 +89,14 @@ def candidate_table(
         what = name.replace("_", " ")
         definition = f"{what} of the candidate's settings, before its rules"
         data[name] = xr.Variable(DIMS[2:], getattr(candidates, name), _attrs("bit", what, definition))
-    data |= {name: runs[0][name].variable for name in _COPIED if name in runs[0]}
+    data |= {name: runs[0][name].variable for name in _COPIED}
     coords = {"group": list(groups), "candidate": list(names)}
-    return xr.Dataset(data, coords, {"config": canonical(common), "candidates": canonical({"schemes": wanted})})
+    attrs = {
+        "config": canonical(common),
+        "sampler": canonical(common["sampler"]),
+        "measured": canonical({"schemes": wanted}),
+    }
+    return xr.Dataset(data, coords, attrs)
 
 
 def _noise_power(pooled: Pooled) -> Array:

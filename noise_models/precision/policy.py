@@ -177,9 +177,13 @@ class InScope:
         self.policy.check(use)
         self.correction.check(use)
 
-    def epsilon(self, step: int, epsilon: Tensor) -> Tensor:
+    def input(self, step: int, x: Tensor) -> Tensor:
         """The correction's."""
-        return self.correction.epsilon(step, epsilon)
+        return self.correction.input(step, x)
+
+    def epsilon(self, step: int, epsilon: Tensor, members: np.ndarray) -> Tensor:
+        """The correction's."""
+        return self.correction.epsilon(step, epsilon, members)
 
     def update(self, step: int, update: Update) -> Update:
         """The correction's."""

@@ -5,8 +5,6 @@ The source defines neither the importance nor the rounding. Both are named here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +12,7 @@ from scipy.special import expit
 
 from noise_models.pooling import Array
 from noise_models.precision.candidates import Candidates
-from noise_models.precision.gains import one_step_gains, sampler_gains
+from noise_models.precision.gains import require_gains
 from noise_models.precision.policy import Policy
 from samplers.errors import BadInput
 from samplers.validation import require_choice, require_int
@@ -24,35 +22,30 @@ SPAN = 2.0
 
 ROUNDINGS = ("floor", "nearest", "ceil", "stochastic", "budget")
 
-_POWERS: dict[str, Callable[[xr.Dataset], Array]] = {
-    "one-step": lambda table: one_step_gains(table).to_numpy(),
-    "sampler": lambda table: sampler_gains(table).to_numpy(),
-    "injected": lambda table: np.ones(table.sizes["step"]),
-    "noise-to-signal": lambda table: 1 / table["signal_power"].to_numpy(),
-}
-
-IMPORTANCES = (*_POWERS, "log-one-step")
-"""z-scores over t of the injected error power: times lambda_t^2 = b_t^2 (``one-step``, the default), times the
-sampler's gain to the end, as it is, over the signal's power; or of the logarithm of the first, since a few steps may
-rule it."""
+IMPORTANCES = ("one-step", "log-one-step", "injected", "noise-to-signal", "final")
+"""z-scores over t of the injected error power P(t): ``one-step``, the default, P(t) lambda_t^2 with lambda_t = b_t
+(k = 0); ``log-one-step``, its logarithm, since a few steps may rule it; ``injected``, P(t) itself; ``noise-to-signal``,
+P(t) over the power of epsilon; ``final``, P(t) g_t with given gains."""
 
 
-def importance(table: xr.Dataset, base: int, kind: str = "one-step") -> Array:
+def importance(table: xr.Dataset, base: int, kind: str = "one-step", gains: ArrayLike | None = None) -> Array:
     """Importance of each step: a z-score over the steps (population deviation).
 
     Args:
         table: of ``candidate_table``, without groups.
         base: index of the candidate whose injected noise is meant.
         kind: of ``IMPORTANCES``.
+        gains: (step,), for ``final``.
 
     Raises:
-        BadInput: an unknown kind, or a quantity that does not vary over the steps or is not finite.
+        BadInput: an unknown kind, gains that are missing or break their rule, or a quantity that does not vary over the
+            steps or is not finite.
     """
     require_choice("importance", kind, IMPORTANCES)
-    power = table["noise_power"].to_numpy()[:, 0, base]
-    weighted = power * _POWERS[kind.removeprefix("log-")](table)
+    if kind == "final" and gains is None:
+        raise BadInput("the final importance needs gains", got="none", fix="pass gains=, or use one-step")
     with np.errstate(divide="ignore"):
-        weighted = np.log(weighted) if kind.startswith("log-") else weighted
+        weighted = _weighted(table, table["noise_power"].to_numpy()[:, 0, base], kind, gains)
     if not np.isfinite(weighted).all():
         raise BadInput("the importance must be finite", got=weighted, fix='use "one-step"; a step may have no noise')
     deviation = weighted.std()
@@ -61,6 +54,17 @@ def importance(table: xr.Dataset, base: int, kind: str = "one-step") -> Array:
             f"the {kind} importance must vary over the steps", got=f"{len(weighted)} equal values", fix="use another"
         )
     return (weighted - weighted.mean()) / deviation
+
+
+def _weighted(table: xr.Dataset, power: Array, kind: str, gains: ArrayLike | None) -> Array:
+    if kind == "injected":
+        return power
+    if kind == "final":
+        return power * require_gains(gains, table)
+    if kind == "noise-to-signal":
+        return power / table["signal_power"].to_numpy()
+    one_step = power * table["b"].to_numpy() ** 2
+    return np.log(one_step) if kind == "log-one-step" else one_step
 
 
 def effective_bits(base_bits: float, scores: ArrayLike) -> Array:
@@ -156,6 +160,7 @@ def sigmoid_policy(
     *,
     base_bits: int | None = None,
     kind: str = "one-step",
+    gains: ArrayLike | None = None,
     scores: ArrayLike | None = None,
     rounding: str = "nearest",
     seed: int = 0,
@@ -169,6 +174,7 @@ def sigmoid_policy(
         table: of ``candidate_table``.
         base_bits: b, the width of a candidate; the least of them by default.
         kind: which importance, of ``IMPORTANCES``, from the noise at b.
+        gains: (step,), for the importance ``final``.
         scores: an importance of your own, (step,), instead.
         rounding: of ``ROUNDINGS``; see :func:`round_bits`.
         seed: of the stochastic rounding.
@@ -192,7 +198,7 @@ def sigmoid_policy(
     if base not in bits:
         raise BadInput("base_bits must be a candidate's activation width", got=base, fix=f"one of {sorted(bits)}")
     if scores is None:
-        z = importance(table, int(np.flatnonzero(bits == base)[0]), kind)
+        z = importance(table, int(np.flatnonzero(bits == base)[0]), kind, gains)
     else:
         z, kind = np.asarray(scores, np.float64), "given"
         if z.shape != (table.sizes["step"],) or not np.isfinite(z).all():
