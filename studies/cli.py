@@ -188,6 +188,74 @@ def predict_layers(
     )  # fmt: skip
 
 
+@app.command()
+def precision(
+    candidates: Annotated[
+        list[str] | None, typer.Argument(help="Schemes to choose from. [default: w8a5 w8a6 w8a7 w8a8]")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
+    ] = "digits-unet",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ptqd-power, ptqd-amplitude, sigmoid, exact or greedy; repeat for several. [default: all that apply]"
+        ),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of exact and greedy: a candidate's name for its BOPs, or a share of the dearest one's; repeat for "
+            "several. [default: every candidate between the cheapest and the dearest]"
+        ),
+    ] = None,
+    margin: Annotated[float, typer.Option(help="dB added to PTQD's threshold.")] = 0.0,
+    parts: Annotated[
+        int | None, typer.Option(help="Ranges of steps that choose together. [default: every step by itself]")
+    ] = None,
+    base_bits: Annotated[int | None, typer.Option(help="b of b + 2 sigmoid. [default: the least width]")] = None,
+    importance: Annotated[
+        str, typer.Option(help="one-step, log-one-step, injected, noise-to-signal or final.")
+    ] = "one-step",
+    rounding: Annotated[str, typer.Option(help="floor, nearest, ceil or stochastic.")] = "nearest",
+    gains: Annotated[
+        str, typer.Option(help="How noise reaches the final sample: network, gaussian, sampler, one-step or uniform.")
+    ] = "network",
+    data_variance: Annotated[float, typer.Option(help="Of one element of the data, for gaussian gains.")] = 1.0,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="name=pattern,pattern: sites that choose apart from the rest; repeat for several."),
+    ] = None,
+    range_sets: Annotated[int, typer.Option(help="Ranges of steps whose activation ranges are calibrated apart.")] = 1,
+    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and policies are made on.")] = 256,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Choose a bit width for each sampling step by published rules and under budgets; run the policies and compare."""
+    from studies.precision import run_precision
+
+    run_precision(
+        candidates=tuple(candidates or ()), groups=tuple(group or ()), out=out, as_json=json, model=model,
+        sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed, calibration_samples=calibration_samples,
+        conditioning=conditioning, guidance=guidance, threads=threads,
+        options={
+            "rules": tuple(rule or ()), "budgets": tuple(budget or ()), "margin_db": margin, "parts": parts,
+            "base_bits": base_bits, "importance": importance, "rounding": rounding, "gains": gains,
+            "data_variance": data_variance, "range_sets": range_sets,
+        },
+    )  # fmt: skip
+
+
 def main() -> None:
     """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up
