@@ -20,21 +20,17 @@ ROW = 0.16
 
 
 def plot_bits(dataset: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Activation bits as colour: a row per policy (and group), steps in sampling order from left to right.
+    """Activation bits as colour: a row per policy, steps in sampling order from left to right.
 
-    The axes' one collection is the mappable of a colour bar.
+    A policy that treats its groups of sites apart has a row for each. The axes' one collection is the mappable of a
+    colour bar.
 
     Args:
         dataset: of ``compare_policies``: ``activation_bits`` over (policy, step, group).
         ax: axes to draw on.
     """
     ax = plt.gca() if ax is None else ax
-    bits = dataset["activation_bits"].transpose("policy", "group", "step")
-    several = bits.sizes["group"] > 1
-    labels = [
-        f"{policy}, {group}" if several else str(policy) for policy in bits.policy.values for group in bits.group.values
-    ]
-    values = bits.to_numpy().reshape(len(labels), -1)
+    labels, values = _rows(dataset)
     widths = np.unique(values)
     edges = np.concatenate([[widths[0] - 0.5], (widths[1:] + widths[:-1]) / 2, [widths[-1] + 0.5]])
     norm = BoundaryNorm(edges, plt.get_cmap(COLORS).N)
@@ -53,15 +49,27 @@ def plot_bits(dataset: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
 def bits_figure(dataset: xr.Dataset) -> Figure:
     """Bits per step of every policy, with a bar of the widths that occur."""
-    rows = dataset.sizes["policy"] * dataset.sizes["group"]
-    widths = np.unique(dataset["activation_bits"])
+    labels, values = _rows(dataset)
+    height = ROW * len(labels)
     with style.paper():
-        figure, ax = plt.subplots(figsize=(style.WIDTH_ICLR, ROW * rows + 0.55), layout="constrained")
+        figure, ax = plt.subplots(figsize=(style.WIDTH_ICLR, height + 0.55), layout="constrained")
         plot_bits(dataset, ax=ax)
-        bar = figure.colorbar(ax.collections[0], ax=ax, pad=0.01, aspect=12, ticks=widths, spacing="uniform")
-        bar.ax.set_yticklabels([f"{width}" for width in widths])
+        bar = figure.colorbar(
+            ax.collections[0], ax=ax, pad=0.01, aspect=max(height / 0.15, 4), ticks=np.unique(values), spacing="uniform"
+        )
         bar.ax.minorticks_off()
         bar.ax.tick_params(length=0)
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.set_label("activation bits")
         return figure
+
+
+def _rows(dataset: xr.Dataset) -> tuple[list[str], np.ndarray]:
+    """Labels and bits (row, step)."""
+    bits = dataset["activation_bits"].transpose("policy", "group", "step")
+    labels, rows = [], []
+    for policy, own in zip(map(str, bits.policy.values), bits.to_numpy(), strict=True):
+        alike = (own == own[0]).all()
+        labels += [policy] if alike else [f"{policy}, {group}" for group in bits.group.values]
+        rows += [own[0]] if alike else list(own)
+    return labels, np.array(rows)
