@@ -46,6 +46,16 @@ if TYPE_CHECKING:
         optimal_clip,
     )
     from noise_models.pooling import BlockSums, Pooled, block_sums
+    from noise_models.precision.budget_rule import budgeted_policy
+    from noise_models.precision.candidates import Candidates
+    from noise_models.precision.comparison import compare_policies, uniform_policies
+    from noise_models.precision.gains import gaussian_gains, linear_gains, one_step_gains, sampler_gains, uniform_gains
+    from noise_models.precision.measurement import candidate_table
+    from noise_models.precision.network_gains import network_gains
+    from noise_models.precision.policy import Policy
+    from noise_models.precision.ptqd_rule import ptqd_policy
+    from noise_models.precision.selection import exact_selection, greedy_selection
+    from noise_models.precision.sigmoid_rule import effective_bits, round_bits, sigmoid_policy
     from noise_models.propagation import Predictor, predict_noise
     from noise_models.ptqd_fit import fit_ptqd
     from noise_models.transfer import final_variance, noise_transfer
@@ -61,6 +71,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PTQD",
     "BlockSums",
+    "Candidates",
     "Clip",
     "Convention",
     "Density",
@@ -73,6 +84,7 @@ __all__ = [
     "Interval",
     "Laplace",
     "LinePath",
+    "Policy",
     "Pooled",
     "Predictor",
     "RoundingError",
@@ -85,45 +97,61 @@ __all__ = [
     "aciq_distortion",
     "amplitude_ratio_from_db",
     "block_sums",
+    "budgeted_policy",
+    "candidate_table",
     "compare_layers",
+    "compare_policies",
     "contraction_noise",
     "db_from_amplitude_ratio",
     "db_from_noise_to_signal",
     "db_from_power_ratio",
     "decompose",
     "distortion",
+    "effective_bits",
+    "exact_selection",
     "feasibility",
     "final_variance",
     "fit_ptqd",
     "from_replicates",
+    "gaussian_gains",
     "gaussian_kl",
     "gaussian_path",
     "gaussian_wasserstein",
+    "greedy_selection",
     "jackknife",
     "lambda_weight",
     "line_path",
+    "linear_gains",
     "mean_ratio_sqnr_db",
     "mixture_cdf",
     "mixture_kl",
     "mixture_kl_monte_carlo",
     "mixture_quantile",
+    "network_gains",
     "noise_gains",
     "noise_to_signal_from_db",
     "noise_transfer",
+    "one_step_gains",
     "optimal_clip",
     "power_ratio_from_db",
     "predict_layers",
     "predict_noise",
+    "ptqd_policy",
     "ptqd_snr_f",
     "ptqd_threshold_db",
+    "round_bits",
     "rounding_error",
     "rounding_error_series",
     "sample_wasserstein",
     "sampler_error",
+    "sampler_gains",
     "shares_within",
+    "sigmoid_policy",
     "smallest_ratio",
     "sqnr_db",
+    "uniform_gains",
     "uniform_noise_power",
+    "uniform_policies",
     "uniform_validity",
 ]
 
@@ -183,6 +211,16 @@ _MODULES = {
     "mixture_path": ("LinePath", "line_path"),
     "metrics": ("mean_ratio_sqnr_db", "sqnr_db"),
     "pooling": ("BlockSums", "Pooled", "block_sums"),
+    "precision.budget_rule": ("budgeted_policy",),
+    "precision.candidates": ("Candidates",),
+    "precision.comparison": ("compare_policies", "uniform_policies"),
+    "precision.gains": ("gaussian_gains", "linear_gains", "one_step_gains", "sampler_gains", "uniform_gains"),
+    "precision.measurement": ("candidate_table",),
+    "precision.network_gains": ("network_gains",),
+    "precision.policy": ("Policy",),
+    "precision.ptqd_rule": ("ptqd_policy",),
+    "precision.selection": ("exact_selection", "greedy_selection"),
+    "precision.sigmoid_rule": ("effective_bits", "round_bits", "sigmoid_policy"),
     "propagation": ("Predictor", "predict_noise"),
     "ptqd_fit": ("fit_ptqd",),
     "transfer": ("final_variance", "noise_transfer"),

@@ -199,7 +199,7 @@ def make_policies(study: Study, table: xr.Dataset) -> tuple[Policy, ...]:
 
 def _distinct(policies: Sequence[Policy]) -> tuple[tuple[Policy, ...], tuple[Policy, ...], dict[str, str]]:
     """Uniform widths, policies that choose as none before does, and the others by the name of the one they equal."""
-    uniform = uniform_policies(policies[0])
+    uniform = uniform_policies(policies[0].candidates, policies[0].table)
     known = {policy.choice.tobytes(): policy.name for policy in uniform}
     kept, same = [], {}
     for policy in policies:

@@ -13,6 +13,7 @@ from noise_models.intervals import LOG, PLAIN, Interval, Scale, jackknife
 from noise_models.labelled import channel_dims, interval_variables, recorded
 from noise_models.metrics import pooled_sqnr_db
 from noise_models.pooling import Array, BlockSums, Pooled, block_sums
+from noise_models.precision.candidates import Candidates
 from noise_models.precision.gains import require_gains
 from noise_models.precision.policy import Policy
 from noise_models.scope import require_equal
@@ -121,9 +122,8 @@ def compare_policies(
     return xr.Dataset(data, coords, attrs)
 
 
-def uniform_policies(table_of: Policy) -> tuple[Policy, ...]:
-    """Every candidate of a policy's table at all steps, cheapest first: the baselines."""
-    candidates, table = table_of.candidates, table_of.table
+def uniform_policies(candidates: Candidates, table: xr.Dataset) -> tuple[Policy, ...]:
+    """Every candidate at all steps, cheapest first: the baselines. They run as the candidates' own schemes."""
     steps, groups = table.sizes["step"], table.sizes["group"]
     found = [
         Policy(name, candidates, np.full((steps, groups), index), table, {"rule": "uniform"})

@@ -58,7 +58,7 @@ def policy(system) -> Policy:
 
 @pytest.fixture(scope="module")
 def compared(system, policy) -> tuple[tuple[Policy, ...], tuple[xr.Dataset, ...]]:
-    policies = (*uniform_policies(policy), policy)
+    policies = (*uniform_policies(system.candidates, system.table), policy)
     networks = [QuantizedModel(system.model, scheme, system.ranges) for scheme in system.candidates.schemes]
     arms = [*(Arm(network) for network in networks), policy.arm(system.model, system.ranges)]
     return policies, run_arms(arms, system.sampler, samples=16, sites=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,10 +23,11 @@ def problems(draw) -> tuple[np.ndarray, np.ndarray, int]:
 
 def enumerated(noise: np.ndarray, cost: np.ndarray, budget: int) -> tuple[float, int]:
     """Least noise within the budget, then least cost, over every selection."""
-    rows = np.arange(len(noise))
-    every = [list(choice) for choice in product(range(noise.shape[1]), repeat=len(noise))]
-    found = [(noise[rows, choice].sum(), int(cost[rows, choice].sum())) for choice in every]
-    return min(pair for pair in found if pair[1] <= budget)
+    slots, choices = noise.shape
+    every = np.indices((choices,) * slots).reshape(slots, -1)
+    noises, costs = (values[np.arange(slots)[:, None], every].sum(0) for values in (noise, cost))
+    least = noises[costs <= budget].min()
+    return least, int(costs[(costs <= budget) & (noises == least)].min())
 
 
 def require_consistent(found: Selection, noise: np.ndarray, cost: np.ndarray, budget: int) -> None:
@@ -97,8 +96,9 @@ def test_selection__of_one_choice_is_that_choice_at_exactly_its_cost(select) -> 
 def test_exact_selection__keeps_its_precision_where_noise_spans_many_decades() -> None:
     """A bound whose rounding is that of the cheapest choices' noise would prune the optimum here."""
     generator = np.random.default_rng(5)
-    slots = 8
-    noise = np.column_stack([np.full(slots, 1e9), generator.uniform(1, 2, slots) * 1e-9, np.full(slots, 1e-10)])
+    slots = 11
+    scale = np.array([1e9, 1e-9, 1e-10])
+    noise = generator.uniform(1, 2, (slots, 3)) * scale
     cost = np.column_stack([np.zeros(slots, int), generator.integers(1, 5, slots), generator.integers(5, 12, slots)])
     for extra in (3, 11, 20):
         budget = int(cost[:, 1].sum()) + extra
