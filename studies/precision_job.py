@@ -18,6 +18,9 @@ PTQD_RULES = ("ptqd-power", "ptqd-amplitude")
 RULES = (*PTQD_RULES, "sigmoid", "exact", "greedy")
 """PTQD's rule in its two readings, PTQ-AttnDM's schedule, and the budgeted optimum by its two methods."""
 
+NETWORK = "network"
+"""The gains that differentiate the network."""
+
 DEFAULT_CANDIDATES = ("w8a5", "w8a6", "w8a7", "w8a8")
 
 
@@ -34,7 +37,7 @@ class PrecisionOptions:
         base_bits: of the sigmoid rule; the least width if None.
         importance: of the sigmoid rule.
         rounding: of the sigmoid rule; not "budget", which needs one of its own.
-        gains: by name, for the budgeted optimum and the prediction of the final noise.
+        gains: ``network`` or a name of ``GAINS``, for the budgeted optimum and the prediction of the final noise.
         data_variance: of one element of x_0, for the gains ``gaussian``.
         groups: name -> patterns of sites that choose apart.
         range_sets: activation ranges are calibrated apart in so many ranges of steps.
@@ -47,7 +50,7 @@ class PrecisionOptions:
     base_bits: int | None = None
     importance: str = "one-step"
     rounding: str = "nearest"
-    gains: str = "gaussian"
+    gains: str = NETWORK
     data_variance: float = 1.0
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     range_sets: int = 1
@@ -63,7 +66,7 @@ class PrecisionOptions:
             raise BadInput("rules and budgets must differ", got=[*self.rules, *self.budgets], fix="name each once")
         require_choice("importance", self.importance, IMPORTANCES)
         require_choice("rounding", self.rounding, tuple(name for name in ROUNDINGS if name != "budget"))
-        require_choice("gains", self.gains, tuple(GAINS))
+        require_choice("gains", self.gains, (NETWORK, *GAINS))
         require_real("margin_db", self.margin_db)
         if require_real("data_variance", self.data_variance) < 0:
             raise BadInput("data_variance must be at least 0", got=self.data_variance, fix="pass a variance")

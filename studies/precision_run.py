@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from noise_models.error_recursion import require_linear
 from noise_models.precision.budget_rule import budgeted_policy
 from noise_models.precision.candidates import Candidates
 from noise_models.precision.comparison import compare_policies, uniform_policies
 from noise_models.precision.gains import gains_named, gaussian_gains
 from noise_models.precision.measurement import candidate_table
+from noise_models.precision.network_gains import network_gains
 from noise_models.precision.policy import Policy, step_parts
 from noise_models.precision.ptqd_rule import ptqd_policy
 from noise_models.precision.sigmoid_rule import sigmoid_policy
@@ -28,7 +30,10 @@ from simulator.instrument.survey import survey
 from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
 from simulator.paired import INJECTED, Arm, run_arms
-from studies.precision_job import PrecisionJob
+from studies.precision_job import NETWORK, PrecisionJob
+
+GAIN_SAMPLES = 64
+"""Trajectories that gains of the network are averaged over, at most."""
 
 Report = Callable[[str, int, int], None]
 
@@ -40,6 +45,7 @@ class Study:
     Attributes:
         bops: (group, candidate) of one forward pass.
         budgets: by name, bit operations over all steps.
+        gains: None for those of the network.
     """
 
     job: PrecisionJob
@@ -49,7 +55,7 @@ class Study:
     rules: tuple[str, ...]
     bops: np.ndarray
     budgets: Mapping[str, int]
-    gains: xr.DataArray
+    gains: xr.DataArray | None
     conditioning: Conditioning | None
 
 
@@ -92,12 +98,20 @@ def plan_study(job: PrecisionJob, model: Model) -> Study:
     for parts in (options.parts, options.range_sets):
         step_parts(steps, parts)
     bops = candidates.bops(survey(model, conditioning=conditioning), model.module)
-    gaussian = options.gains == "gaussian"
-    gains = gaussian_gains(sampler, options.data_variance) if gaussian else gains_named(options.gains, sampler)
     rules = options.chosen_rules(candidates)
+    gains = _gains(job, sampler)
     return Study(
         job, model, candidates, sampler, rules, bops, _budgets(job, candidates, bops, steps), gains, conditioning
     )
+
+
+def _gains(job: PrecisionJob, sampler: Sampler) -> xr.DataArray | None:
+    """None for those of the network, which take its work."""
+    name = job.options.gains
+    if name == NETWORK:
+        require_linear(sampler)
+        return None
+    return gaussian_gains(sampler, job.options.data_variance) if name == "gaussian" else gains_named(name, sampler)
 
 
 def _budgets(job: PrecisionJob, candidates: Candidates, bops: np.ndarray, steps: int) -> dict[str, int]:
@@ -157,23 +171,28 @@ def execute_study(study: Study, report: Report, kernels_ready: Callable[[], None
         progress=progress("measuring candidates"), **fit_set,
     )  # fmt: skip
     table = candidate_table(study.candidates, fits, study.bops)
-    uniform, policies, same = _distinct(make_policies(study, table))
+    gains = study.gains
+    if gains is None:
+        gains = network_gains(
+            study.model, study.sampler, samples=min(job.calibration_samples, GAIN_SAMPLES),
+            conditioning=study.conditioning, progress=progress("differentiating the network"), **common,
+        )  # fmt: skip
+    uniform, policies, same = _distinct(make_policies(study, table, gains))
     arms = [Arm(network(study.candidates.schemes[int(policy.choice[0, 0])])) for policy in uniform]
     arms += [policy.arm(study.model, ranges, conditioning=study.conditioning) for policy in policies]
     runs = run_arms(
         arms, study.sampler, samples=job.samples, sites=False, progress=progress("sampling policies"), **common
     )
-    comparison = compare_policies([*uniform, *policies], runs, gains=study.gains)
+    comparison = compare_policies([*uniform, *policies], runs, gains=gains)
     return Found(comparison, table, policies, same, runs)
 
 
-def make_policies(study: Study, table: xr.Dataset) -> tuple[Policy, ...]:
+def make_policies(study: Study, table: xr.Dataset, gains: xr.DataArray) -> tuple[Policy, ...]:
     """The policies of every rule, and of every budget."""
     options, candidates = study.job.options, study.candidates
     found: list[Policy] = []
     for rule in study.rules:
         if rule == "sigmoid":
-            gains = study.gains if options.importance == "final" else None
             found.append(
                 sigmoid_policy(
                     candidates, table, base_bits=options.base_bits, kind=options.importance, gains=gains,
@@ -190,7 +209,7 @@ def make_policies(study: Study, table: xr.Dataset) -> tuple[Policy, ...]:
         else:
             found += [
                 budgeted_policy(
-                    candidates, table, budget, study.gains, method=rule, parts=options.parts, name=f"{rule}-{text}"
+                    candidates, table, budget, gains, method=rule, parts=options.parts, name=f"{rule}-{text}"
                 )
                 for text, budget in study.budgets.items()
             ]

@@ -3,18 +3,21 @@
 The predicted final noise power is the sum over t of g_t P(t), for injected noise that is uncorrelated between steps. A
 step makes b_t^2 P of it in x_{t-1}. How later steps carry that on depends on how the network answers to noise in x_t,
 hence on its Jacobian. A rule takes gains of any source; those made here take the Jacobian for one number j_s per step,
-j_s = d epsilon / d x_s the same in all directions, and each says which.
+j_s = d epsilon / d x_s the same in all directions, and each says which. ``network_gains.py`` takes the network's own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from noise_models.error_recursion import require_linear
 from noise_models.pooling import Array
+from noise_models.transfer import noise_transfer
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from samplers.validation import require_choice, require_real
@@ -23,7 +26,7 @@ from simulator.provenance import canonical
 
 def uniform_gains(sampler: Sampler) -> xr.DataArray:
     """1 at every step: the sum of injected powers, whatever the sampler makes of them."""
-    return _labelled(np.ones(len(sampler.updates)), sampler, "uniform", "1: the sum of injected noise powers")
+    return labelled_gains(np.ones(len(sampler.updates)), sampler, "uniform", "1: the sum of injected noise powers")
 
 
 def one_step_gains(sampler: Sampler) -> xr.DataArray:
@@ -32,9 +35,9 @@ def one_step_gains(sampler: Sampler) -> xr.DataArray:
     Raises:
         BadInput: the sampler clips x0.
     """
-    _require_linear(sampler)
+    require_linear(sampler)
     b = np.array([update.b for update in sampler.updates])
-    return _labelled(b**2, sampler, "one-step", "b_t^2: noise of x_{t-1}, later steps left out")
+    return labelled_gains(b**2, sampler, "one-step", "b_t^2: noise of x_{t-1}, later steps left out")
 
 
 def sampler_gains(sampler: Sampler) -> xr.DataArray:
@@ -47,7 +50,9 @@ def sampler_gains(sampler: Sampler) -> xr.DataArray:
         BadInput: the sampler clips x0.
     """
     gains = linear_gains(sampler, np.zeros(len(sampler.updates)))
-    return _labelled(gains, sampler, "sampler", "b_t^2 prod over later steps of a^2: coefficients only, Jacobian 0")
+    return labelled_gains(
+        gains, sampler, "sampler", "b_t^2 prod over later steps of a^2: coefficients only, Jacobian 0"
+    )
 
 
 def gaussian_gains(sampler: Sampler, variance: float = 1.0) -> xr.DataArray:
@@ -69,7 +74,7 @@ def gaussian_gains(sampler: Sampler, variance: float = 1.0) -> xr.DataArray:
     abar = np.array([float(update.alpha_cumprod) for update in sampler.updates])
     gains = linear_gains(sampler, np.sqrt(1 - abar) / (abar * v + 1 - abar))
     meaning = f"b_t^2 prod over later steps of (a + b j)^2, j the Jacobian of Gaussian data of variance {v:g}"
-    return _labelled(gains, sampler, f"gaussian-{v:g}", meaning)
+    return labelled_gains(gains, sampler, f"gaussian-{v:g}", meaning)
 
 
 def linear_gains(sampler: Sampler, jacobian: ArrayLike) -> Array:
@@ -85,27 +90,12 @@ def linear_gains(sampler: Sampler, jacobian: ArrayLike) -> Array:
     Raises:
         BadInput: the sampler clips x0, or another shape.
     """
-    _require_linear(sampler)
-    updates = sampler.updates
+    calls = len(sampler.updates)
     j = np.asarray(jacobian, np.float64)
-    if j.shape != (len(updates),) or not np.isfinite(j).all():
+    if j.shape != (calls,) or not np.isfinite(j).all():
         raise BadInput("the Jacobian must be finite, one number for each step", got=j.shape, fix="pass (step,)")
-    x = np.zeros(len(updates))  # noise of x_t per unit of noise in each step's epsilon
-    earlier: list[tuple[Array, Array]] = []
-    for step, update in enumerate(updates):
-        epsilon = j[step] * x
-        epsilon[step] += 1
-        abar = float(update.alpha_cumprod)
-        x0 = (x - np.sqrt(1 - abar) * epsilon) / np.sqrt(abar)
-        x = (
-            float(update.x_coefficient) * x
-            + float(update.x0_coefficient) * x0
-            + float(update.epsilon_coefficient) * epsilon
-        )
-        for weights, (old_x0, old_epsilon) in zip(update.history, earlier, strict=False):
-            x = x + float(weights.x0_coefficient) * old_x0 + float(weights.epsilon_coefficient) * old_epsilon
-        earlier = [(x0, epsilon), *earlier][: max(len(u.history) for u in updates)]
-    return x**2
+    reads_epsilon = dataclasses.replace(sampler, prediction_type="epsilon")  # type: ignore[type-var]
+    return noise_transfer(reads_epsilon, j[:, None])[:, 0] ** 2
 
 
 GAINS: dict[str, Callable[[Sampler], xr.DataArray]] = {
@@ -149,15 +139,8 @@ def require_gains(gains: object, table: xr.Dataset) -> Array:
     return values
 
 
-def _require_linear(sampler: Sampler) -> None:
-    if sampler.clipping is not None:
-        raise BadInput(
-            "gains of coefficients hold for linear updates", got=f"x0 clipped by {sampler.clipping}",
-            fix="sample without clipping, or give gains of your own",
-        )  # fmt: skip
-
-
-def _labelled(values: Array, sampler: Sampler, name: str, definition: str) -> xr.DataArray:
+def labelled_gains(values: Array, sampler: Sampler, name: str, definition: str) -> xr.DataArray:
+    """Gains (step,) that say what they are and for which sampler."""
     attrs = {
         "units": "1", "long_name": f"gain of injected noise, {name}", "definition": definition, "gains": name,
         "sampler": canonical(sampler.config()),
