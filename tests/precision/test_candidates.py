@@ -18,6 +18,7 @@ MIXED = [  # (candidates, groups)
     (("w8a4", "w8a6", "w8a8"), {}),
     (("w4a8", "w8a4g", "w8a8"), {}),
     (("w4g4a8-attn4", "w8a4o16", "mxfp4"), {}),
+    (("w8a6-attn3", "w8a8"), {}),
     (("w8a4", "w4a8"), ATTENTION),
     (("w4g4a3", "w8a8-dyn", "w5a5-wrap20"), {"attention": ("@attention",), "in": ("first", "embed*")}),
 ]
