@@ -6,10 +6,13 @@ output, the final error is sum_t M_t q_t delta_t. For a probe v of independent s
     lambda = v,   gain_t = mean((q_t lambda)^2),   lambda = p_t lambda + q_t J_t^T lambda
 
 gives gain_t = |M_t q_t|_F^2 / d in expectation: the mean square of the final error per unit of white noise at step t
-(Hutchinson 1990). First order in the error, so at low SQNR larger than what a trajectory shows.
+(Hutchinson 1990). In a multistep method q_t lambda gains what later updates weigh the step's prediction with, times
+their own lambda. First order in the error, so at low SQNR larger than what a trajectory shows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,8 +24,7 @@ from noise_models.intervals import LOG, from_replicates
 from noise_models.labelled import interval_variables
 from noise_models.pooling import Array, sum_without_each
 from noise_models.propagation import PURPOSE
-from samplers.coefficients import Update, advance, timestep_array
-from samplers.errors import BadInput
+from samplers.coefficients import Prediction, Update, advance, history_length, timestep_array
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
 from samplers.state import FLOAT64
@@ -47,7 +49,7 @@ def noise_gains(
 
     Args:
         model: the network; torch must be able to differentiate it.
-        sampler: one whose updates use no earlier predictions.
+        sampler: any with linear updates, multistep ones included.
         samples: trajectories, at least 2.
         seed: of trajectories and probes.
         purpose: of their noise stream.
@@ -59,17 +61,11 @@ def noise_gains(
         predicts), and ``gain_sample`` (step, sample).
 
     Raises:
-        BadInput: a sampler that clips x0 or combines earlier predictions, or sizes below their least.
+        BadInput: a sampler that clips x0, or sizes below their least.
     """
     require_int("samples", samples, 2)
     require_int("batch_size", batch_size, 1)
     require_linear(sampler)
-    if any(update.history for update in sampler.updates):
-        raise BadInput(
-            "the backward sweep follows updates of one prediction each",
-            got=f"the multistep sampler {sampler.name}",
-            fix="use DDIM, DDPM or Euler, or predict_noise, which follows any linear sampler forward",
-        )
     noise, signs = NoiseStream(seed, purpose), NoiseStream(seed, f"{purpose}:probes")
     gains = np.empty((len(sampler.updates), samples))
     for start in range(0, samples, batch_size):
@@ -79,30 +75,48 @@ def noise_gains(
         def network(x: Tensor, timestep: Tensor, call=call) -> Tensor:  # type: ignore[no-untyped-def]
             return (call or plain_call)(model.module, x, timestep)
 
-        visited, x = [], noise.initial(members, model.sample_shape)
+        visited, x, kept = [], noise.initial(members, model.sample_shape), history_length(sampler.updates)
+        earlier: tuple[Prediction, ...] = ()
         for step, update in enumerate(sampler.updates):
             visited.append(x.float())
             output = network(visited[-1], update.timesteps(len(x))).double()
             z = noise.step(step, members, model.sample_shape) if update.noise_coefficient > 0 else None
-            x = advance(FLOAT64, update, x, sampler.predict(FLOAT64, update, x, output), z)
-        weight = torch.sign(signs.initial(members, model.sample_shape))
+            prediction = sampler.predict(FLOAT64, update, x, output)
+            x = advance(FLOAT64, update, x, prediction, z, earlier)
+            earlier = (prediction, *earlier)[:kept]
+        weights = [torch.sign(signs.initial(members, model.sample_shape)).double()]  # of each step's result, last first
         for step in reversed(range(len(sampler.updates))):
             update = sampler.updates[step]
-            of_x, of_output = _weights(sampler, update)
-            gains[step, members] = (of_output * weight).square().flatten(1).mean(1).numpy()
-            weight = of_x * weight + of_output * _transposed(network, visited[step], update, weight)
+            of_x0, of_epsilon = _weights_of_prediction(sampler.updates, step, weights)
+            by_x, by_output = _readings(sampler, update)
+            of_output = by_output[0] * of_x0 + by_output[1] * of_epsilon
+            gains[step, members] = of_output.square().flatten(1).mean(1).numpy()
+            direct = float(update.x_coefficient) * weights[-1] + by_x[0] * of_x0 + by_x[1] * of_epsilon
+            weights.append(direct + _transposed(network, visited[step], update, of_output))
     return _labelled(gains, sampler)
 
 
-def _weights(sampler: Sampler, update: Update) -> tuple[float, float]:
-    """Weights of x_t and of the network's output in x_{t-1}, whatever the network predicts."""
+def _weights_of_prediction(updates: Sequence[Update], step: int, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """What x0 and epsilon predicted at ``step`` weigh in the end: through its own update and through later ones."""
+    own = updates[step]
+    of_x0, of_epsilon = (float(c) * weights[-1] for c in (own.x0_coefficient, own.epsilon_coefficient))
+    for ahead, user in enumerate(updates[step + 1 :]):
+        if ahead < len(user.history):
+            old = user.history[ahead]
+            of_x0 = of_x0 + float(old.x0_coefficient) * weights[-2 - ahead]
+            of_epsilon = of_epsilon + float(old.epsilon_coefficient) * weights[-2 - ahead]
+    return of_x0, of_epsilon
 
-    def response(x: float, output: float) -> float:
+
+def _readings(sampler: Sampler, update: Update) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Weights of x_t, and of the network's output, in the x0 and epsilon read from them."""
+
+    def read(x: float, output: float) -> tuple[float, float]:
         pair = [torch.tensor(value, dtype=torch.float64) for value in (x, output)]
         prediction = sampler.predict(FLOAT64, update, *pair)
-        return float(advance(FLOAT64, update.with_noise(0), pair[0], prediction, None))
+        return float(prediction.x0), float(prediction.epsilon)
 
-    return response(1.0, 0.0), response(0.0, 1.0)
+    return read(1.0, 0.0), read(0.0, 1.0)
 
 
 def _transposed(network, x: Tensor, update: Update, weight: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

@@ -175,7 +175,7 @@ def execute_study(study: Study, report: Report, kernels_ready: Callable[[], None
     if gains is None:
         gains = network_gains(
             study.model, study.sampler, samples=min(job.calibration_samples, GAIN_SAMPLES),
-            conditioning=study.conditioning, progress=progress("differentiating the network"), **common,
+            conditioning=study.conditioning, **common,
         )  # fmt: skip
     uniform, policies, same = _distinct(make_policies(study, table, gains))
     arms = [Arm(network(study.candidates.schemes[int(policy.choice[0, 0])])) for policy in uniform]

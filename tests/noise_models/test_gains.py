@@ -1,6 +1,8 @@
 """Claim: the backward sweep gives each step's exact gain of an affine network, and that of injected noise of others."""
 
 import math
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import torch
 
 from noise_models.gains import noise_gains
 from noise_models.transfer import noise_transfer
-from samplers import DDIM, DDPM, BadInput, NoiseSchedule, NoiseStream, sample
+from samplers import DDIM, DDPM, BadInput, NoiseSchedule, NoiseStream, Update, sample
+from samplers.coefficients import Earlier
 from simulator.models.registry import Model
 
 SCHEDULE = NoiseSchedule("scaled_linear", 1000, 0.0015, 0.0195)
@@ -26,8 +29,17 @@ def model(module: torch.nn.Module, prediction_type: str = "epsilon") -> Model:
     return Model("made-up", 1, module, SCHEDULE, (1, 4, 4), prediction_type, "0" * 64)
 
 
+class TwoStep(DDIM):
+    """DDIM that also weighs what was predicted one and two calls before."""
+
+    @cached_property
+    def updates(self) -> tuple[Update, ...]:
+        old = (Earlier(np.float64(-0.2), np.float64(0.3)), Earlier(np.float64(0.1), np.float64(0.05)))
+        return tuple(replace(u, history=old[:i]) for i, u in enumerate(super().updates))
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("kind", [DDIM, DDPM])
+@pytest.mark.parametrize("kind", [DDIM, DDPM, TwoStep])
 def test_gains__of_an_affine_network_are_the_exact_ones(kind, prediction_type: str) -> None:
     sampler = kind(SCHEDULE, 6, prediction_type=prediction_type)
     found = noise_gains(model(Affine(), prediction_type), sampler, samples=3, batch_size=2)
