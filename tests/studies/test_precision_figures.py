@@ -97,9 +97,8 @@ def test_plot_pareto__joins_uniform_widths_and_marks_policies_by_rule(table) -> 
     plt.close("all")
 
 
-def test_figures__carry_no_time_stamp(table) -> None:
-    for figure in (bits_figure, pareto_figure):
-        assert figure_bytes(figure(table), "pdf") == figure_bytes(figure(table), "pdf")
+def test_pareto_figure__carries_no_time_stamp(table) -> None:
+    assert len({figure_bytes(pareto_figure(table), "svg") for _ in range(2)}) == 1
     plt.close("all")
 
 
