@@ -215,7 +215,6 @@ _MODULES = {
     "precision.candidates": ("Candidates",),
     "precision.comparison": ("compare_policies", "uniform_policies"),
     "precision.gains": ("gaussian_gains", "linear_gains", "one_step_gains", "sampler_gains", "uniform_gains"),
-    "precision.network_gains": ("network_gains",),
     "precision.measurement": ("candidate_table",),
     "precision.network_gains": ("network_gains",),
     "precision.policy": ("Policy",),
