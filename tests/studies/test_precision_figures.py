@@ -30,7 +30,7 @@ NAMES = list(RULES)
 
 @pytest.fixture
 def table() -> xr.Dataset:
-    bits = np.array([[4] * 6, [8] * 6, [4, 4, 4, 6, 8, 8], [8, 4, 4, 4, 4, 6], [8, 8, 4, 4, 6, 6]])
+    bits = np.array([[4] * 6, [8] * 6, [4, 4, 4, 6, 8, 8], [8, 4, 4, 4, 4, 6], [8, 8, 4, 6, 6, 8]])
     sqnr = np.array([5.0, 20.0, 12.0, 9.0, 15.0])
     first = ("policy",)
     data = {
@@ -104,7 +104,7 @@ def test_pareto_figure__carries_no_time_stamp(table) -> None:
 
 def test_precision_rows__hold_policies_against_the_uniform_width_nearest_in_cost(table) -> None:
     rows = {row["policy"]: row for row in precision_rows(table)}
-    assert [row["baseline"] for row in rows.values()] == [None, None, "w8a4", "w8a4", "w8a4"]
+    assert [row["baseline"] for row in rows.values()] == [None, None, "w8a4", "w8a4", "w8a8"]
     assert rows["ptqd-power"]["final_difference_db"] == 7
     assert rows["ptqd-power"]["final_difference_db_low"] == 6
     assert rows["w8a8"]["final_difference_db"] is None
