@@ -146,6 +146,45 @@ def test_prediction__never_runs_the_quantized_network_on_its_own_trajectory(
     assert all(torch.equal(a, b) for a, b in zip(seen, visited, strict=True))
 
 
+def test_prediction__displaces_by_another_samples_error_and_another_at_every_step(
+    tiny_model, one_thread, monkeypatch
+) -> None:
+    sampler = DDIM(NoiseSchedule(), 4)
+    (network,) = networks(tiny_model, sampler, "w4a4")
+    seen, call = [], QuantizedModel.__call__
+    errors, step = [], ErrorRecursion.step
+    monkeypatch.setattr(
+        QuantizedModel,
+        "__call__",
+        lambda self, x, *args, **kwargs: (seen.append(x.double()), call(self, x, *args, **kwargs))[1],
+    )
+    monkeypatch.setattr(
+        ErrorRecursion, "step", lambda self, *args: (step(self, *args), errors.append(self.x.clone()))[0]
+    )
+    predict_noise([network], sampler, samples=8, batch_size=8)
+    at, displaced = [seen[0], *seen[1::2]], seen[2::2]  # the first error is 0, so nothing is displaced there
+    others = []
+    for x, moved, error in zip(at[1:], displaced, errors, strict=False):
+        (other,) = [d for d in range(8) if torch.allclose(moved - x, error.roll(d, 0), atol=1e-6)]
+        others.append(other)
+    assert 0 not in others
+    assert len(set(others)) == len(others) == 3
+
+
+def test_prediction__gives_the_error_of_the_state_that_each_step_leads_to(tiny_model, one_thread) -> None:
+    sampler = DDIM(NoiseSchedule(), 3)
+    (network,) = networks(tiny_model, sampler, "w4a4")
+    predicted = predict_noise([network], sampler, Predictor(injection="recorded"), samples=32, purpose="same")[0]
+    measured = run(Arm(network), sampler, samples=32, purpose="same", sites=False)
+    # the first step's error is injected noise alone, and full precision's states are the run's own
+    np.testing.assert_allclose(
+        predicted.state_predicted[0].sel(moment="ee"), measured.state_accumulated[0].sel(moment="ee"), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        predicted.state_predicted.sel(moment="yy"), measured.state_accumulated.sel(moment="yy"), rtol=1e-5
+    )
+
+
 def test_prediction__white_noise_has_the_injected_power_and_no_memory(tiny_model, one_thread) -> None:
     sampler = DDIM(NoiseSchedule(), 1)
     (network,) = networks(tiny_model, sampler, "w4a4")
