@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -225,8 +226,9 @@ class _Walk:
 
 
 def _distance(step: int, batch: int) -> int:
-    """How far along the batch the other error lies: never 0, and another one from step to step."""
-    return 1 + (7 * step) % (batch - 1)
+    """How far along the batch the other error lies: never 0, and every other place once before any comes again."""
+    stride = next(s for s in (7, 5, 3, 2, 1) if gcd(s, batch - 1) == 1)
+    return 1 + (stride * step) % (batch - 1)
 
 
 def _check(
