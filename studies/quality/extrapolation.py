@@ -28,6 +28,10 @@ GROUPS = 20
 PARTS = (1, 2, 4, 5)
 """Numbers of parts that samples are cut into."""
 
+MOST_REPLICATED = 256
+"""Dimensions beyond which no group is left out, so that there is no interval: in 2048 dimensions the Gaussians of a
+jackknife are 250 covariances of 34 MB, each with a decomposition of seconds."""
+
 LEAST_PER_DIMENSION = 20
 """Samples per feature dimension below which no Fréchet distance is given unasked."""
 
@@ -42,8 +46,9 @@ class PartGaussians:
         samples: n.
         dimension: d.
         parts: numbers of parts, ascending, 1 first.
-        gaussians: per entry of ``parts``, Gaussians with leading axes (1 + GROUPS, k): all, then without group g.
-        inverse_sizes: (1 + GROUPS, len(parts)), mean of 1/size over the parts.
+        gaussians: per entry of ``parts``, Gaussians with leading axes (1 + GROUPS, k): all, then without group g; (1, k)
+            beyond ``MOST_REPLICATED`` dimensions.
+        inverse_sizes: (1 + GROUPS, len(parts)), or (1, len(parts)): mean of 1/size over the parts.
     """
 
     samples: int
@@ -68,7 +73,7 @@ class PartGaussians:
         counts = np.array([len(rows[g::GROUPS]) for g in range(GROUPS)], np.float64)
         sums = np.stack([rows[g::GROUPS].sum(0) for g in range(GROUPS)])
         squares = np.stack([rows[g::GROUPS].T @ rows[g::GROUPS] for g in range(GROUPS)])
-        kept = np.vstack([np.ones(GROUPS), 1.0 - np.eye(GROUPS)])
+        kept = np.vstack([np.ones(GROUPS), 1.0 - np.eye(GROUPS)])[: None if rows.shape[1] <= MOST_REPLICATED else 1]
         found, sizes = [], []
         for k in parts:
             # part p is made of the groups g with g mod k = p
@@ -81,7 +86,7 @@ class PartGaussians:
                 :, None, None
             ]
             made = Gaussians.of_moments(mean + offset, covariance)
-            shape = (1 + GROUPS, k)
+            shape = (len(kept), k)
             found.append(Gaussians(made.mean.reshape(*shape, -1), made.root.reshape(*shape, *made.root.shape[1:])))
             sizes.append((1.0 / size).reshape(shape).mean(1))
         return cls(len(rows), rows.shape[1], tuple(parts), tuple(found), np.stack(sizes, axis=1))
@@ -95,8 +100,9 @@ class FrechetCurve:
         samples: n, of each set.
         dimension: d.
         parts: numbers of parts k.
-        values: (1 + GROUPS, len(parts)): mean over the k parts, of all samples and without each group.
-        inverse_sizes: (1 + GROUPS, len(parts)), the abscissas.
+        values: (1 + GROUPS, len(parts)): mean over the k parts, of all samples and without each group; (1, len(parts))
+            where no group was left out.
+        inverse_sizes: likewise, the abscissas.
     """
 
     samples: int
@@ -116,7 +122,7 @@ class FrechetCurve:
         return self.samples // self.parts[-1]
 
     def intercepts(self) -> Array:
-        """(1 + GROUPS,) of the least-squares lines, in 1/n; NaN with a single size."""
+        """(1 + GROUPS,) or (1,) of the least-squares lines, in 1/n; NaN with a single size."""
         return self._lines()[0]
 
     def slope(self) -> float:
@@ -127,7 +133,7 @@ class FrechetCurve:
         """FD of infinitely many samples, by a jackknife over groups with Student's t.
 
         The interval may reach below 0, where the distance cannot lie: equal distributions have distance 0, which an
-        unbiased estimate must be free to miss on both sides.
+        unbiased estimate must be free to miss on both sides. Its ends are NaN beyond ``MOST_REPLICATED`` dimensions.
         """
         return _interval(self.intercepts(), confidence)
 
@@ -169,11 +175,13 @@ def frechet_curve(x: PartGaussians, y: PartGaussians) -> FrechetCurve:
     return FrechetCurve(x.samples, x.dimension, x.parts, np.stack(values, axis=1), x.inverse_sizes)
 
 
-def parts_for(samples: int, dimension: int, *, allow_small: bool = False) -> tuple[int, ...]:
-    """The numbers of parts whose sizes are at least ``LEAST_PER_DIMENSION`` d; all that can be cut if allowed."""
-    least = dimension + 2 if allow_small else LEAST_PER_DIMENSION * dimension
-    return tuple(k for k in PARTS if k == 1 or samples // k >= least)
+def parts_for(samples: int, dimension: int, *, least: int = LEAST_PER_DIMENSION) -> tuple[int, ...]:
+    """The numbers of parts whose sizes are at least ``least`` samples per dimension; 1 whatever the size."""
+    return tuple(k for k in PARTS if k == 1 or samples // k >= least * dimension)
 
 
 def _interval(values: NDArray[np.float64], confidence: float) -> Interval:
+    if len(values) == 1:
+        nan = np.asarray(np.nan)
+        return Interval(values[0], nan, nan, nan, np.asarray(1, np.int8))
     return from_replicates(values[0], values[1:], np.full(GROUPS, 1.0 / GROUPS), confidence=confidence)

@@ -9,10 +9,7 @@ from numpy.typing import ArrayLike
 from samplers.errors import BadInput
 from studies.quality.extrapolation import LEAST_PER_DIMENSION
 from studies.quality.gaussians import Gaussians, frechet, require_pair
-
-REASONS = ("defined", "fewer_than_20_samples_per_dimension", "not_enough_samples")
-"""What is wrong with a Fréchet distance, by code: nothing; a bias that rules it, and it was asked for all the same;
-none could be computed."""
+from studies.quality.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class FrechetDistance:
         dimension: of the features.
         x_samples: in the first set.
         y_samples: in the second, as many.
-        reason: code into ``REASONS``.
+        reason: whether there were enough.
     """
 
     value: float
@@ -33,7 +30,7 @@ class FrechetDistance:
     dimension: int
     x_samples: int
     y_samples: int
-    reason: int
+    reason: Reason
 
 
 def frechet_distance(x: ArrayLike, y: ArrayLike, *, features: str, allow_small: bool = False) -> FrechetDistance:
@@ -55,14 +52,14 @@ def frechet_distance(x: ArrayLike, y: ArrayLike, *, features: str, allow_small: 
     return FrechetDistance(value, features, a.shape[1], len(a), len(b), reason)
 
 
-def size_reason(samples: int, dimension: int, *, allow_small: bool) -> int:
-    """0, or the code of "fewer than 20 samples per dimension" where that is allowed.
+def size_reason(samples: int, dimension: int, *, allow_small: bool) -> Reason:
+    """Whether there are enough samples, or there are not and that is allowed.
 
     Raises:
         BadInput: too few samples, and not allowed.
     """
     if samples >= LEAST_PER_DIMENSION * dimension:
-        return 0
+        return Reason.DEFINED
     if not allow_small:
         raise BadInput(
             f"a Fréchet distance in {dimension} dimensions needs at least {LEAST_PER_DIMENSION * dimension} samples "
@@ -70,7 +67,7 @@ def size_reason(samples: int, dimension: int, *, allow_small: bool) -> int:
             got=samples,
             fix="draw more, or allow a value that its bias may rule (allow_small, --allow-small)",
         )
-    return 1
+    return Reason.FEW_PER_DIMENSION
 
 
 def require_equal_sizes(x: int, y: int) -> None:
