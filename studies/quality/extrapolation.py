@@ -46,8 +46,8 @@ class PartGaussians:
         samples: n.
         dimension: d.
         parts: numbers of parts, ascending, 1 first.
-        gaussians: per entry of ``parts``, Gaussians with leading axes (1 + GROUPS, k): all, then without group g; (1, k)
-            beyond ``MOST_REPLICATED`` dimensions.
+        gaussians: per entry of ``parts``, Gaussians with leading axes (1 + GROUPS, k): all, then without group g;
+            (1, k) beyond ``MOST_REPLICATED`` dimensions.
         inverse_sizes: (1 + GROUPS, len(parts)), or (1, len(parts)): mean of 1/size over the parts.
     """
 

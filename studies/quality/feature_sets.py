@@ -193,8 +193,10 @@ def features_of(
         parts.append(_checked(extractor, extractor(batch), len(batch)))
         if report is not None:
             report(min(first + _BATCH, len(images)), len(images))
-    joined = (None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True))
-    return Features(*joined), float((abs(images) > 1.0).mean())
+    spatial = None if parts[0].spatial is None else np.concatenate([part.spatial for part in parts])
+    posteriors = None if parts[0].posteriors is None else np.concatenate([part.posteriors for part in parts])
+    joined = Features(np.concatenate([part.pooled for part in parts]), spatial, posteriors)
+    return joined, float((abs(images) > 1.0).mean())
 
 
 def _checked(extractor: FeatureExtractor, found: Any, count: int) -> Features:

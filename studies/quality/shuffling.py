@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-_KEY = 0x7175616C
+_KEY = 1
 
 
 class Role(IntEnum):
@@ -22,7 +22,13 @@ class Role(IntEnum):
     REFERENCE = 1
 
 
-def order(count: int, role: Role) -> NDArray[np.int64]:
-    """A permutation of ``count`` samples: the same numbers on every machine and in every version."""
-    keys = np.random.Philox(key=[_KEY, int(role)], counter=[0, 0, 0, count]).random_raw(count)
+def order(count: int, role: Role, which: int = 0) -> NDArray[np.int64]:
+    """A permutation of ``count`` samples: the same numbers on every machine and in every version.
+
+    Args:
+        count: samples.
+        role: the side.
+        which: further permutations, where a mean over several is taken.
+    """
+    keys = np.random.Philox(key=[_KEY, int(role)], counter=[0, 0, which, count]).random_raw(count)
     return np.argsort(keys, kind="stable")

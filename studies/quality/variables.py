@@ -40,7 +40,7 @@ VARIABLES = (
     Variable("frechet_slope", PAIR, _SQUARED, "bias times samples", "slope of the line behind frechet_infinite"),
     Variable(
         "frechet_at_floor", PAIR, _SQUARED, "Frechet distance at the floor's size",
-        "mean over disjoint parts of as many samples as the held-out images",
+        "mean over parts of as many samples as the held-out images",
     ),
     Variable(
         "frechet_by_part", (*PAIR, "part_count"), _SQUARED, "Frechet distance in parts",

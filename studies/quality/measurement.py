@@ -15,8 +15,8 @@ from samplers.errors import BadInput
 from studies.quality.comparison import FeatureSet, mean_frechet_in_parts, parts_of
 from studies.quality.extrapolation import FrechetCurve, frechet_curve
 from studies.quality.feature_sets import FeatureExtractor, Features, features_of
-from studies.quality.kernel_distance import LEAST as KID_LEAST
-from studies.quality.kernel_distance import KernelDistance, kernel_distance, kernel_distance_difference
+from studies.quality.kid import LEAST as KID_LEAST
+from studies.quality.kid import KernelDistance, kernel_distance, kernel_distance_difference
 from studies.quality.manifolds import NEIGHBOURS, precision_recall
 from studies.quality.posteriors import GROUPS, inception_score, inception_score_ratio
 from studies.quality.reasons import Reason
@@ -100,19 +100,15 @@ def measure(
     )
     dataset["samples"][:] = [len(each) for each in images.values()]
     dataset["clipped_share"][:] = list(clipped.values())
-    spaces = {
-        "frechet": ([f.pooled for f in features.values()], [f.pooled for f in references.values()]),
-        "spatial_frechet": ([f.spatial for f in features.values()], [f.spatial for f in references.values()]),
-    }
-    for name, (rows, other_rows) in spaces.items():
-        if any(each is None for each in (*rows, *other_rows)):  # the same extractor: all or none
-            for variable in (name, f"{name}_infinite", f"{name}_infinite_difference"):
-                dataset[f"{variable}_reason"][:] = Reason.NO_FEATURES
+    for variable, part in (("frechet", "pooled"), ("spatial_frechet", "spatial")):
+        if getattr(features[FULL_PRECISION], part) is None:  # of one extractor: all or none
+            for name in (variable, f"{variable}_infinite", f"{variable}_infinite_difference"):
+                dataset[f"{name}_reason"][:] = Reason.NO_FEATURES
             continue
-        left = {key: FeatureSet(each, Role.GENERATED) for key, each in zip(images, rows, strict=True)}
-        right = {key: FeatureSet(each, Role.REFERENCE) for key, each in zip(others, other_rows, strict=True)}
-        _frechet(dataset, name, left, right, allow_small, confidence)
-        report(name.replace("_", " "), 1, 1)
+        left = {name: FeatureSet(getattr(each, part), Role.GENERATED) for name, each in features.items()}
+        right = {name: FeatureSet(getattr(each, part), Role.REFERENCE) for name, each in references.items()}
+        _frechet(dataset, variable, left, right, allow_small, confidence)
+        report(variable.replace("_", " "), 1, 1)
     for reference, found in references.items():
         _kernel(dataset, features, reference, found, confidence)
         _manifolds(dataset, features, reference, found)
