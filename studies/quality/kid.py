@@ -81,10 +81,10 @@ def kernel_distance_difference(
         raise BadInput(
             "paired sets must have one shape",
             got=f"{np.shape(x)} and {np.shape(baseline)}",
-            fix="pair sample by sample",
+            fix="pair their samples",
         )
-    a, b = require_pair(x, y, least=LEAST)
-    c, _ = require_pair(baseline, y, least=LEAST)
+    a, b = _shuffled(x, y)
+    c, _ = _shuffled(baseline, y)
     found = [_discrepancy(a[i::BLOCKS], b[i::BLOCKS]) - _discrepancy(c[i::BLOCKS], b[i::BLOCKS]) for i in range(BLOCKS)]
     return _over_blocks(np.array(found), a, b, confidence)
 
