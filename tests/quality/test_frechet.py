@@ -31,11 +31,14 @@ def test_frechet__matches_the_square_root_of_the_product():
     assert card_distance(x, y) == pytest.approx(expected)
 
 
-def test_frechet__of_a_set_with_itself_is_0_to_float64_though_covariances_are_singular():
-    """Half of the digits, as a root of A B keeps, would leave 1e-8 of the traces."""
+def test_frechet__keeps_its_digits_though_covariances_are_singular():
+    """Between x and 2x about one mean it is the trace; a root of A B would leave 1e-8 of it for each null direction."""
     x = random(4).standard_normal((40, 3)) @ random(5).standard_normal((3, 30)) * 1e3
-    gaussians = Gaussians.of_features(x)
-    assert frechet(gaussians, gaussians) <= 1e-12 * (gaussians.root**2).sum()
+    x -= x.mean(0)
+    once, twice = Gaussians.of_features(x), Gaussians.of_features(2 * x)
+    trace = np.trace(np.cov(x, rowvar=False))
+    assert frechet(once, twice) == pytest.approx(trace, rel=1e-12)
+    assert frechet(once, once) <= 1e-12 * trace
 
 
 def test_frechet__does_not_depend_on_where_the_origin_lies():

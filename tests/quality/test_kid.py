@@ -47,14 +47,16 @@ def test_kernel_distance__of_equal_distributions_is_0_in_the_mean_at_any_sizes()
 
 @pytest.mark.parametrize("shift", [0.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.03, 0.1))])
 def test_interval__covers_95_percent(shift):
-    truth, inside, trials = 0.0, 0, 400
+    truth, found, trials = 0.0, [], 400
     if shift:
         big = [squared_discrepancy(clusters(i, 3000, shift), clusters(i + 10_000, 3000, 0.0)) for i in range(8)]
         truth = float(np.mean(big))
     for i in range(trials):
-        found = kernel_distance(clusters(i, 320, shift), clusters(i + 10_000, 320, 0.0))
-        inside += found.low <= truth <= found.high
-    assert 0.92 <= inside / trials <= 0.98
+        found.append(kernel_distance(clusters(i, 320, shift), clusters(i + 10_000, 320, 0.0)))
+    inside = np.mean([each.low <= truth <= each.high for each in found])
+    assert 0.92 <= inside <= 0.98
+    error = np.mean([each.standard_error**2 for each in found]) / np.var([each.estimate for each in found])
+    assert abs(error - 1) < 4 * np.sqrt(2 / trials)
 
 
 def test_difference__is_paired_and_unbiased():
@@ -68,9 +70,9 @@ def test_difference__is_paired_and_unbiased():
 
 
 def test_blocks__do_not_follow_the_order_of_samples():
-    """Samples that take ten classes in turn: blocks cut as they come would hold one class each."""
-    classes = np.eye(10)[np.arange(2000) % BLOCKS]
-    x, y = classes + 0.1 * np.random.default_rng(1).standard_normal((2, 2000, 10))
+    """Samples that take ten classes in turn: blocks cut as they come would hold one class each, and not the same."""
+    classes = np.arange(2000) % BLOCKS
+    x, y = np.eye(10)[[classes, (classes + 1) % 10]] + 0.1 * np.random.default_rng(1).standard_normal((2, 2000, 10))
     found = kernel_distance(x, y)
     assert abs(found.estimate) < 4 * found.standard_error < 0.02
 
