@@ -74,31 +74,30 @@ def _interval(cell: xr.Dataset, name: str) -> dict[str, float]:
     return {key: float(cell[key]) for key in (name, f"{name}_low", f"{name}_high")}
 
 
-def print_quality(dataset: xr.Dataset) -> None:
-    """Both tables, with what the marks mean."""
-    from studies.console import print_table
-
-    for reference in dataset.reference.values.tolist():
-        rows = distance_rows(dataset, reference)
-        against = "real images" if reference == REAL else "full precision on another seed"
-        floor = HELD_OUT in dataset.sample_set.values and reference == REAL
-        header = ["set", "n", "FD", *(["FD at floor's n"] if floor else []), "FD, n to infinity", "sFID", "KID x 1000"]
-        cells = [
-            [
-                row["sample_set"] + (" (floor)" if row["floor"] else ""),
-                f"{row['samples']}",
-                _number(row["frechet"]) + ("*" if row["frechet_reason"] == "few_per_dimension" else ""),
-                *([_number(row["frechet_at_floor"])] if floor else []),
-                _ends(row, "frechet_infinite") + ("*" if "few" in row["frechet_infinite_reason"] else ""),
-                _number(row["spatial_frechet"]),
-                _ends(row, "kid", 1000.0),
-                _number(row["precision"]),
-                _number(row["recall"]),
-                _ends(row, "inception_score"),
-            ]
-            for row in rows
+def distance_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of rows of one reference, as text."""
+    at_floor = any(not math.isnan(row["frechet_at_floor"]) for row in rows)
+    header = ["set", "n", "FD", *(["FD at floor's n"] if at_floor else []), "FD, n to infinity", "sFID", "KID x 1000"]
+    cells = [
+        [
+            row["sample_set"] + (" (floor)" if row["floor"] else ""),
+            str(row["samples"]),
+            _number(row["frechet"]) + ("*" if row["frechet_reason"] == "few_per_dimension" else ""),
+            *([_number(row["frechet_at_floor"])] if at_floor else []),
+            _ends(row, "frechet_infinite") + ("*" if row["frechet_infinite_reason"] == "few_per_dimension" else ""),
+            _number(row["spatial_frechet"]),
+            _ends(row, "kid", 1000.0),
+            _number(row["precision"]),
+            _number(row["recall"]),
+            _ends(row, "inception_score"),
         ]
-        print_table(f"Against {against}", [*header, "precision", "recall", "inception score"], cells)
+        for row in rows
+    ]
+    return [*header, "precision", "recall", "inception score"], cells
+
+
+def difference_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of :func:`difference_rows`, as text."""
     cells = [
         [
             row["sample_set"],
@@ -111,9 +110,29 @@ def print_quality(dataset: xr.Dataset) -> None:
             _ends(row, "inception_score_ratio"),
             row["verdict"],
         ]
-        for row in difference_rows(dataset)
+        for row in rows
     ]
-    header = ["set", "against", "FD", "FD, n to infinity", "KID x 1000", "precision", "recall", "IS ratio", "by KID"]
+    return [
+        "set",
+        "against",
+        "FD",
+        "FD, n to infinity",
+        "KID x 1000",
+        "precision",
+        "recall",
+        "IS ratio",
+        "by KID",
+    ], cells
+
+
+def print_quality(dataset: xr.Dataset) -> None:
+    """All tables, with what the marks mean."""
+    from studies.console import print_table
+
+    for reference in dataset.reference.values.tolist():
+        against = "real images" if reference == REAL else "full precision on another seed"
+        print_table(f"Against {against}", *distance_cells(distance_rows(dataset, reference)))
+    header, cells = difference_cells(difference_rows(dataset))
     if cells:
         print_table("Minus full precision on the same noise", header, cells)
     attrs = dataset.attrs
