@@ -12,7 +12,7 @@ from studies.plots import style
 
 FULL_PRECISION, HELD_OUT = "full_precision", "held_out"
 _MARKERS = "osD^vP*X"
-_TITLES = {"real": "against real images", FULL_PRECISION: "against full precision, another seed"}
+_TITLES = {"real": "against real images", FULL_PRECISION: "against full precision, other noise"}
 
 
 def plot_frechet(dataset: xr.Dataset, reference: str, *, sets: list[str] | None = None, ax: Axes | None = None) -> Axes:
@@ -67,7 +67,7 @@ def plot_kid(dataset: xr.Dataset, reference: str, *, sets: list[str] | None = No
 
 
 def quality_figure(dataset: xr.Dataset) -> Figure:
-    """One row per reference: Fréchet distance over 1/n beside KID, of the sets that are near enough to be seen."""
+    """One row per reference: Fréchet distance over 1/n beside KID, of the sets near enough to share a scale."""
     references = dataset.reference.values.tolist()
     with style.paper():
         figure, axes = plt.subplots(
@@ -87,12 +87,13 @@ def quality_figure(dataset: xr.Dataset) -> Figure:
 
 
 def near_and_far(dataset: xr.Dataset, reference: str) -> tuple[list[str], list[str]]:
-    """Sets that share a scale, and those more than five times as far as all of these together reach."""
+    """Sets that share a scale, and those five times as far as all that is drawn of these."""
     compared = _compared(dataset, reference)
-    distance = {name: float(dataset.frechet.sel(sample_set=name, reference=reference)) for name in compared}
+    parts = dataset.frechet_by_part.sel(reference=reference)
+    nearest = {name: float(parts.sel(sample_set=name).min()) for name in compared}
     near: list[str] = []
-    for name in sorted(compared, key=lambda name: distance[name]):
-        if len(near) > 1 and distance[name] > 5 * max(distance[each] for each in near):
+    for name in sorted(compared, key=lambda name: nearest[name]):
+        if len(near) > 1 and nearest[name] > 5 * float(parts.sel(sample_set=near).max()):
             break
         near.append(name)
     return [name for name in compared if name in near], [name for name in compared if name not in near]

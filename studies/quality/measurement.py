@@ -35,7 +35,7 @@ class ImageSets:
 
     Args:
         generated: by name; ``full_precision`` among them, the others drawn on the same noise, as many of each.
-        repeat: full precision on another seed, as many.
+        repeat: full precision on other noise, as many.
         real: images of the data, None without any.
         held_out: other images of the data, for the floor of ``real``; None without any.
     """
@@ -69,7 +69,7 @@ def measure(
 ) -> xr.Dataset:
     """Every distance of every set to every reference; ``studies.quality.variables`` defines each variable.
 
-    References are the real images, and full precision on another seed. Floors are full precision against its repeat,
+    References are the real images, and full precision on other noise. Floors are full precision against its repeat,
     and held-out against real images. Fréchet distances, precision and recall take equal sizes: the larger set's
     first samples of a fixed shuffling.
 

@@ -130,7 +130,7 @@ def print_quality(dataset: xr.Dataset) -> None:
     from studies.console import print_table
 
     for reference in dataset.reference.values.tolist():
-        against = "real images" if reference == REAL else "full precision on another seed"
+        against = "real images" if reference == REAL else "full precision on other noise"
         print_table(f"Against {against}", *distance_cells(distance_rows(dataset, reference)))
     header, cells = difference_cells(difference_rows(dataset))
     if cells:

@@ -1,7 +1,7 @@
 """Every variable of a quality dataset, named once: dimensions, unit, long name, definition.
 
 Dimensions: ``sample_set`` (what was drawn, or held-out images), ``reference`` (what it is compared with: real images,
-or full precision on another seed), ``part_count`` (parts that samples are cut into). A difference is that set minus
+or full precision on other noise), ``part_count`` (parts that samples are cut into). A difference is that set minus
 full precision on the same noise, against the same reference.
 """
 

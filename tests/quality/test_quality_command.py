@@ -64,7 +64,7 @@ def test_quality__leaves_dataset_figure_and_tables_and_finds_them_again(
     arguments = [*SMALL, "--allow-small", "--scheme", "w4a8", "--ptqd", "--out", str(tmp_path)]
     assert qnoise(monkeypatch, *arguments) == 0
     text = capsys.readouterr().out
-    for part in ("Against real images", "another seed", "held_out (floor)", "w4a8+ptqd", "for orientation", "wrote:"):
+    for part in ("Against real images", "on other noise", "held_out (floor)", "w4a8+ptqd", "for orientation", "wrote:"):
         assert part in text
     assert qnoise(monkeypatch, *arguments, "--json") == 0
     found = json.loads(capsys.readouterr().out)
