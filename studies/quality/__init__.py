@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from studies.quality.exact import divergence, gaussian_divergence, gaussian_wasserstein
     from studies.quality.extrapolation import FrechetCurve, PartGaussians, frechet_curve
     from studies.quality.feature_sets import FeatureExtractor, Features, features_of, load_features
     from studies.quality.frechet import FrechetDistance, frechet_distance
@@ -33,13 +32,10 @@ __all__ = [
     "PartGaussians",
     "PrecisionRecall",
     "Reason",
-    "divergence",
     "features_of",
     "final_images",
     "frechet_curve",
     "frechet_distance",
-    "gaussian_divergence",
-    "gaussian_wasserstein",
     "inception_score",
     "inception_score_ratio",
     "kernel_distance",
@@ -50,7 +46,6 @@ __all__ = [
 ]
 
 _MODULES = {
-    "exact": ("divergence", "gaussian_divergence", "gaussian_wasserstein"),
     "extrapolation": ("FrechetCurve", "PartGaussians", "frechet_curve"),
     "feature_sets": ("FeatureExtractor", "Features", "features_of", "load_features"),
     "frechet": ("FrechetDistance", "frechet_distance"),
