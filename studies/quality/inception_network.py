@@ -4,8 +4,8 @@ Szegedy et al. 2015 (arXiv:1512.00567), with the parameter names of torchvision,
 Two sets of weights are known by the rows of ``fc.weight``:
 
 - 1000: torchvision's ImageNet weights; average pools of the mixed blocks count the padding.
-- 1008: the 2015-12-05 TensorFlow graph that FID is defined on, as converted for PyTorch (pytorch-fid and
-  torch-fidelity use these names); its average pools leave the padding out, and the last block pools by maximum.
+- 1008: the 2015-12-05 TensorFlow graph that FID is defined on, as pytorch-fid converts it; its average pools leave the
+  padding out, and the last block pools by maximum.
 
 The network sees images (n, 3, 299, 299) on [-1, 1] in both cases: torchvision's ``transform_input`` leads there too.
 """
