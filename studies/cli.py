@@ -75,6 +75,49 @@ def train(
 
 
 @app.command()
+def quality(
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
+    ] = "digits-unet",
+    scheme: Annotated[
+        list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="As run's.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    samples: Annotated[int, typer.Option(help="Samples of each set; publish numbers of 10000 or more.")] = 1280,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and PTQD are fitted on.")] = 256,
+    ptqd: Annotated[bool, typer.Option("--ptqd", help="Draw every scheme with PTQD's correction, too.")] = False,
+    features: Annotated[
+        str, typer.Option(help="digits-classifier, a safetensors file of Inception-v3 weights, or module:factory.")
+    ] = "digits-classifier",
+    real: Annotated[
+        str | None,
+        typer.Option(help="digits, none, or a safetensors file of images. [default: digits for shipped models]"),
+    ] = None,
+    allow_small: Annotated[
+        bool, typer.Option("--allow-small", help="Frechet distances from fewer than 20 samples per dimension, flagged.")
+    ] = False,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
+) -> None:
+    """Draw samples in full precision and under schemes on shared noise; print how far they are from data and floors."""
+    from studies.quality.command import run_quality
+
+    run_quality(
+        model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
+        calibration_samples=calibration_samples, ptqd=ptqd, features=features, real=real, allow_small=allow_small,
+        conditioning=conditioning, guidance=guidance, threads=threads, out=out, as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
 def export_onnx(
     model: Annotated[str, typer.Argument(help="A shipped model, with @version to pin one.")],
     scheme: Annotated[str, typer.Option(help="An 8-bit scheme with a weight scale per output channel.")] = "w8a8",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from samplers.errors import BadInput
 from simulator.models.architectures import NetworkConfig
 from simulator.models.autoencoder import AutoencoderConfig
+from simulator.models.classifier import ClassifierConfig
 from simulator.models.dit import DiTConfig
 from simulator.models.unet import UNetConfig
 
@@ -93,6 +94,26 @@ class AutoencoderRecipe(Optimization):
 
 
 @dataclass(frozen=True)
+class ClassifierRecipe(Optimization):
+    """How a classifier is trained: cross-entropy of smoothed labels, on images some of which are moved by a pixel.
+
+    Args:
+        label_smoothing: share of a label's weight that is spread over all classes.
+        shift: probability that an image is moved by -1, 0 or 1 pixels along each axis.
+        network: sizes, with dropout in training.
+    """
+
+    steps: int = 3000
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    evaluate_every: int = 250
+    patience: int = 12
+    label_smoothing: float = 0.05
+    shift: float = 0.5
+    network: ClassifierConfig = field(default_factory=lambda: ClassifierConfig(dropout=0.3))
+
+
+@dataclass(frozen=True)
 class LatentRecipe(Recipe):
     """How a noise predictor of latents is trained, on the latents of an autoencoder that is trained first.
 
@@ -112,16 +133,17 @@ class LatentRecipe(Recipe):
             )
 
 
-RECIPES = {
+RECIPES: dict[str, Recipe | ClassifierRecipe] = {
     "digits-unet": Recipe(),
     "digits-dit": Recipe(steps=8000, learning_rate=2e-3, network=DiTConfig(dropout=0.1, label_dropout=0.1)),
     "digits-latent": LatentRecipe(
         network=UNetConfig(image_channels=2, channels=(32, 48), time_channels=64, dropout=0.1)
     ),
+    "digits-classifier": ClassifierRecipe(),
 }
 
 
-def recipe_for(name: str) -> Recipe:
+def recipe_for(name: str) -> Recipe | ClassifierRecipe:
     """The recipe of a model name."""
     if name not in RECIPES:
         raise BadInput("there must be a recipe for the model", got=repr(name), fix=f"available: {', '.join(RECIPES)}")

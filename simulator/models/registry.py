@@ -27,6 +27,9 @@ from simulator.models.dit import NULL_LABEL
 from simulator.models.latent_space import LatentSpace
 
 WEIGHTS = Path(__file__).parent / "weights"
+DENOISER, CLASSIFIER = "denoiser", "classifier"
+"""What a manifest's ``kind`` says; a manifest without one is a noise predictor's."""
+
 _FILE = re.compile(r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*)@(?P<version>[1-9][0-9]*)\.safetensors")
 
 
@@ -87,13 +90,22 @@ class Model:
     decoder: Decoder | None = None
 
 
-def available(weights: Path | None = None) -> dict[str, list[int]]:
-    """Names of the models in the folder, each with its versions in ascending order."""
+def available(weights: Path | None = None, *, kind: str = DENOISER) -> dict[str, list[int]]:
+    """Names of the models of one kind in the folder, each with its versions in ascending order."""
     found: dict[str, list[int]] = {}
     for path in sorted((weights or WEIGHTS).glob("*.safetensors")):
-        if match := _FILE.fullmatch(path.name):
+        match = _FILE.fullmatch(path.name)
+        if match and _kind(path.with_suffix(".json")) == kind:
             found.setdefault(match["name"], []).append(int(match["version"]))
     return {name: sorted(versions) for name, versions in found.items()}
+
+
+def _kind(manifest: Path) -> str:
+    """What a manifest describes; loading says what is wrong with one that cannot be read."""
+    try:
+        return str(json.loads(manifest.read_text()).get("kind", DENOISER))
+    except (OSError, ValueError, AttributeError):
+        return DENOISER
 
 
 def load(name: str, *, weights: str | Path | None = None) -> Model:
@@ -107,8 +119,8 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
         BadInput: no such model, or its files are unreadable or not those that the manifest records.
     """
     folder = WEIGHTS if weights is None else Path(weights)
-    stem, version = _resolve(name, folder)
-    manifest, content, digest = _read_weights(folder, f"{stem}@{version}")
+    stem, version = resolve(name, folder)
+    manifest, content, digest = read_weights(folder, f"{stem}@{version}")
     decoder = _latent_space(folder, stem, version, manifest).decoder if "autoencoder" in manifest else None
     # The digest matches, so what follows can fail only for a manifest that was edited or comes from other code.
     try:
@@ -120,7 +132,7 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
         sample_shape = tuple(int(size) for size in manifest["sample_shape"])
         prediction_type = str(manifest["prediction_type"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise _unfit(f"{stem}@{version}", error) from error
+        raise unfit(f"{stem}@{version}", error) from error
     # channels-last is the integer engine's layout, and torch's faster one in float (its stub lacks it)
     module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     conditions = () if config.classes is None else (Condition("label", null=NULL_LABEL),)
@@ -149,7 +161,7 @@ def load_latent_space(name: str, *, weights: str | Path | None = None) -> Latent
         BadInput: as in :func:`load`, or a model without an autoencoder.
     """
     folder = WEIGHTS if weights is None else Path(weights)
-    stem, version = _resolve(name, folder)
+    stem, version = resolve(name, folder)
     manifest = read_manifest(folder / f"{stem}@{version}.json")
     if "autoencoder" not in manifest:
         raise BadInput("only latent models have an autoencoder", got=f"{stem}@{version}", fix="load digits-latent")
@@ -159,7 +171,7 @@ def load_latent_space(name: str, *, weights: str | Path | None = None) -> Latent
 def _latent_space(folder: Path, stem: str, version: int, manifest: dict[str, Any]) -> LatentSpace:
     """The autoencoder beside a latent model's weights; the model's manifest says which."""
     file = f"{stem}@{version}.autoencoder"
-    own, content, digest = _read_weights(folder, file)
+    own, content, digest = read_weights(folder, file)
     if {"sha256": digest} != manifest["autoencoder"]:
         raise BadInput(
             "a latent model needs the autoencoder that it was trained with",
@@ -169,10 +181,10 @@ def _latent_space(folder: Path, stem: str, version: int, manifest: dict[str, Any
     try:
         return LatentSpace.from_manifest(own, content)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise _unfit(file, error) from error
+        raise unfit(file, error) from error
 
 
-def _read_weights(folder: Path, stem: str) -> tuple[dict[str, Any], bytes, str]:
+def read_weights(folder: Path, stem: str) -> tuple[dict[str, Any], bytes, str]:
     """Manifest, content and digest of a weights file, the digest checked."""
     path = folder / f"{stem}.safetensors"
     manifest = read_manifest(folder / f"{stem}.json")
@@ -190,7 +202,8 @@ def _read_weights(folder: Path, stem: str) -> tuple[dict[str, Any], bytes, str]:
     return manifest, content, digest
 
 
-def _unfit(stem: str, error: Exception) -> BadInput:
+def unfit(stem: str, error: Exception) -> BadInput:
+    """What is said of a manifest that does not describe its weights."""
     return BadInput(
         "the manifest must describe the weights it comes with",
         got=f"{stem}.json ({str(error).splitlines()[0]})",
@@ -228,7 +241,7 @@ def save(
         **({} if space is None else {"autoencoder": {"sha256": space.digest}}),
         "training": training,
     }
-    _write_manifest(folder / f"{name}@{version}.json", manifest)
+    write_manifest(folder / f"{name}@{version}.json", manifest)
 
 
 def save_latent_space(folder: Path, name: str, version: int, space: LatentSpace, training: dict[str, Any]) -> None:
@@ -236,10 +249,11 @@ def save_latent_space(folder: Path, name: str, version: int, space: LatentSpace,
     file = f"{name}@{version}.autoencoder"
     write_bytes(folder / f"{file}.safetensors", space.weights())
     manifest = {"name": name, "version": version, **space.manifest(), "training": training}
-    _write_manifest(folder / f"{file}.json", manifest)
+    write_manifest(folder / f"{file}.json", manifest)
 
 
-def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest as JSON."""
     write_bytes(path, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
@@ -262,10 +276,10 @@ def is_shipped(name: str, weights: str | Path | None = None) -> bool:
     return name.partition("@")[0] in available(WEIGHTS if weights is None else Path(weights))
 
 
-def _resolve(name: str, folder: Path) -> tuple[str, int]:
-    """Split ``name[@version]`` and check it against what the folder holds."""
+def resolve(name: str, folder: Path, *, kind: str = DENOISER) -> tuple[str, int]:
+    """Split ``name[@version]`` and check it against what the folder holds of that kind."""
     stem, _, version = name.partition("@")
-    known = available(folder)
+    known = available(folder, kind=kind)
     exact = int(version) if version.isascii() and version.isdigit() else None
     if stem not in known or (version and exact not in known[stem]) or name.endswith("@"):
         listing = ", ".join(f"{n}@{v}" for n, versions in known.items() for v in versions) or f"none in {folder}"

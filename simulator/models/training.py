@@ -20,10 +20,12 @@ from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
 from simulator.models import registry
 from simulator.models.autoencoder_state import AutoencoderState
+from simulator.models.classifier_state import ClassifierState
 from simulator.models.digits import Digits, load_digits
 from simulator.models.latent_space import LatentSpace
 from simulator.models.progress import progress
-from simulator.models.recipe import LatentRecipe, Recipe, recipe_for
+from simulator.models.recipe import ClassifierRecipe, LatentRecipe, Recipe, recipe_for
+from simulator.models.shipped_classifier import save_classifier
 from simulator.models.training_state import DenoiserState, State
 
 
@@ -33,7 +35,7 @@ def train(
     *,
     resume: bool = True,
     steps: int | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | ClassifierRecipe | None = None,
     card: bool = True,
     threads: int = 1,
     stop_after: int | None = None,
@@ -47,7 +49,7 @@ def train(
         steps: replaces the recipe's number of steps (the learning rate then decays over that many).
             A latent model's autoencoder, which is trained first, keeps its own.
         recipe: replaces the recipe of that name altogether. Any change of recipe names the model NAME-custom.
-        card: compute the model card at the end (about two minutes).
+        card: compute the model card at the end (about two minutes; seconds for a classifier).
         threads: torch threads while this runs; other counts than 1 give other low bits, hence other weights.
         stop_after: leave after this many steps of this call with a checkpoint and no weights, as if interrupted.
 
@@ -70,6 +72,9 @@ def train(
         raise BadInput("trained weights are never replaced", got=str(manifest), fix="choose another folder")
     digits, schedule = load_digits(), NoiseSchedule()
     stem = f"{name}@{recipe.version}"
+    if isinstance(recipe, ClassifierRecipe):
+        with _threads(threads):
+            return _train_classifier(name, recipe, digits, folder, resume, stop_after, card, threads)
     with _threads(threads):
         space, data, budget = None, digits, stop_after
         if isinstance(recipe, LatentRecipe):
@@ -96,6 +101,30 @@ def train(
 
             write_card(stem, folder)
     return manifest
+
+
+def _train_classifier(
+    name: str,
+    recipe: ClassifierRecipe,
+    digits: Digits,
+    folder: Path,
+    resume: bool,
+    stop_after: int | None,
+    card: bool,
+    threads: int,
+) -> Path | None:
+    """Train a classifier; the manifest's path, or None if ``stop_after`` ended the call."""
+    stem = f"{name}@{recipe.version}"
+    state = ClassifierState(recipe)
+    if _run("training", state, digits, folder / f"{stem}.checkpoint.safetensors", resume, stop_after) is None:
+        return None
+    shape = digits.train.shape[1:]
+    save_classifier(folder, name, recipe.version, state.best(), _facts(state, threads), sample_shape=shape)
+    if card:
+        from simulator.models.card_classifier import write_classifier_card
+
+        write_classifier_card(stem, folder)
+    return folder / f"{stem}.json"
 
 
 def _facts(state: State, threads: int) -> dict[str, Any]:
