@@ -11,7 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from noise_models.absorption import absorb, absorbable_bound, feasibility, lambda_weight
+    from noise_models.absorbable import feasibility, feasibility_map
+    from noise_models.absorption import absorb, absorbable_bound, lambda_weight
+    from noise_models.absorption_account import account_absorption, earlier_weights
+    from noise_models.carried import carried_excess
+    from noise_models.changes import injected_endpoint, paired_change
     from noise_models.conversions import (
         amplitude_ratio_from_db,
         db_from_amplitude_ratio,
@@ -23,11 +27,14 @@ if TYPE_CHECKING:
         ptqd_threshold_db,
     )
     from noise_models.correction import PTQD
+    from noise_models.d2dpm import D2DPM, fit_d2dpm, outlier_share_bound
     from noise_models.decomposition import decompose
     from noise_models.densities import Density, Folded, Gaussian, Laplace, Uniform
     from noise_models.discretization import sampler_error
     from noise_models.divergences import Estimate, gaussian_kl, gaussian_wasserstein, mixture_kl, mixture_kl_monte_carlo
     from noise_models.exact_path import GaussianPath, gaussian_path
+    from noise_models.final_samples import final_distribution, final_distribution_change
+    from noise_models.fresh_noise import FreshNoise
     from noise_models.gains import noise_gains
     from noise_models.intervals import Interval, Scale, from_replicates, jackknife
     from noise_models.layer_comparison import compare_layers, shares_within
@@ -58,6 +65,8 @@ if TYPE_CHECKING:
     from noise_models.precision.sigmoid_rule import effective_bits, round_bits, sigmoid_policy
     from noise_models.propagation import Predictor, predict_noise
     from noise_models.ptqd_fit import fit_ptqd
+    from noise_models.step_variance import one_step_change, one_step_variance
+    from noise_models.timestep_aware import TimestepAware, fit_timestep_aware
     from noise_models.transfer import final_variance, noise_transfer
     from noise_models.uniform import (
         RoundingError,
@@ -69,6 +78,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "D2DPM",
     "PTQD",
     "BlockSums",
     "Candidates",
@@ -78,6 +88,7 @@ __all__ = [
     "Distortion",
     "Estimate",
     "Folded",
+    "FreshNoise",
     "Gaussian",
     "GaussianPath",
     "Grid",
@@ -90,15 +101,18 @@ __all__ = [
     "RoundingError",
     "SampleDistance",
     "Scale",
+    "TimestepAware",
     "Uniform",
     "absorb",
     "absorbable_bound",
+    "account_absorption",
     "aciq_clip",
     "aciq_distortion",
     "amplitude_ratio_from_db",
     "block_sums",
     "budgeted_policy",
     "candidate_table",
+    "carried_excess",
     "compare_layers",
     "compare_policies",
     "contraction_noise",
@@ -107,17 +121,24 @@ __all__ = [
     "db_from_power_ratio",
     "decompose",
     "distortion",
+    "earlier_weights",
     "effective_bits",
     "exact_selection",
     "feasibility",
+    "feasibility_map",
+    "final_distribution",
+    "final_distribution_change",
     "final_variance",
+    "fit_d2dpm",
     "fit_ptqd",
+    "fit_timestep_aware",
     "from_replicates",
     "gaussian_gains",
     "gaussian_kl",
     "gaussian_path",
     "gaussian_wasserstein",
     "greedy_selection",
+    "injected_endpoint",
     "jackknife",
     "lambda_weight",
     "line_path",
@@ -131,8 +152,12 @@ __all__ = [
     "noise_gains",
     "noise_to_signal_from_db",
     "noise_transfer",
+    "one_step_change",
     "one_step_gains",
+    "one_step_variance",
     "optimal_clip",
+    "outlier_share_bound",
+    "paired_change",
     "power_ratio_from_db",
     "predict_layers",
     "predict_noise",
@@ -156,40 +181,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "densities": (
-        "Density",
-        "Folded",
-        "Gaussian",
-        "Laplace",
-        "Uniform",
-    ),
-    "layer_comparison": (
-        "compare_layers",
-        "shares_within",
-    ),
-    "layers": (
-        "contraction_noise",
-        "predict_layers",
-    ),
-    "overload": (
-        "Clip",
-        "Convention",
-        "Distortion",
-        "Grid",
-        "aciq_clip",
-        "aciq_distortion",
-        "distortion",
-        "optimal_clip",
-    ),
-    "uniform": (
-        "RoundingError",
-        "rounding_error",
-        "rounding_error_series",
-        "smallest_ratio",
-        "uniform_noise_power",
-        "uniform_validity",
-    ),
-    "absorption": ("absorb", "absorbable_bound", "feasibility", "lambda_weight"),
+    "absorbable": ("feasibility", "feasibility_map"),
+    "absorption": ("absorb", "absorbable_bound", "lambda_weight"),
+    "absorption_account": ("account_absorption", "earlier_weights"),
+    "carried": ("carried_excess",),
+    "changes": ("injected_endpoint", "paired_change"),
     "conversions": (
         "amplitude_ratio_from_db",
         "db_from_amplitude_ratio",
@@ -201,15 +197,43 @@ _MODULES = {
         "ptqd_threshold_db",
     ),
     "correction": ("PTQD",),
+    "d2dpm": ("D2DPM", "fit_d2dpm", "outlier_share_bound"),
     "decomposition": ("decompose",),
-    "gains": ("noise_gains",),
+    "densities": (
+        "Density",
+        "Folded",
+        "Gaussian",
+        "Laplace",
+        "Uniform",
+    ),
     "discretization": ("sampler_error",),
     "divergences": ("Estimate", "gaussian_kl", "gaussian_wasserstein", "mixture_kl", "mixture_kl_monte_carlo"),
     "exact_path": ("GaussianPath", "gaussian_path"),
+    "final_samples": ("final_distribution", "final_distribution_change"),
+    "fresh_noise": ("FreshNoise",),
+    "gains": ("noise_gains",),
     "intervals": ("Interval", "Scale", "from_replicates", "jackknife"),
+    "layer_comparison": (
+        "compare_layers",
+        "shares_within",
+    ),
+    "layers": (
+        "contraction_noise",
+        "predict_layers",
+    ),
     "line": ("SampleDistance", "mixture_cdf", "mixture_quantile", "sample_wasserstein"),
-    "mixture_path": ("LinePath", "line_path"),
     "metrics": ("mean_ratio_sqnr_db", "sqnr_db"),
+    "mixture_path": ("LinePath", "line_path"),
+    "overload": (
+        "Clip",
+        "Convention",
+        "Distortion",
+        "Grid",
+        "aciq_clip",
+        "aciq_distortion",
+        "distortion",
+        "optimal_clip",
+    ),
     "pooling": ("BlockSums", "Pooled", "block_sums"),
     "precision.budget_rule": ("budgeted_policy",),
     "precision.candidates": ("Candidates",),
@@ -223,7 +247,17 @@ _MODULES = {
     "precision.sigmoid_rule": ("effective_bits", "round_bits", "sigmoid_policy"),
     "propagation": ("Predictor", "predict_noise"),
     "ptqd_fit": ("fit_ptqd",),
+    "step_variance": ("one_step_change", "one_step_variance"),
+    "timestep_aware": ("TimestepAware", "fit_timestep_aware"),
     "transfer": ("final_variance", "noise_transfer"),
+    "uniform": (
+        "RoundingError",
+        "rounding_error",
+        "rounding_error_series",
+        "smallest_ratio",
+        "uniform_noise_power",
+        "uniform_validity",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -9,22 +9,23 @@ step's own noise to sigma'^2 = max(sigma^2 - lambda^2 sigma_q^2, 0). In its form
 - DDPM: lambda^2 = beta^2 / (alpha (1 - abar) (1 + k)^2), since x0_coefficient = sqrt(abar') beta / (1 - abar) and
   b = -x0_coefficient sqrt(1 - abar) / sqrt(abar) = -beta / sqrt(alpha (1 - abar)), alpha = abar / abar' = 1 - beta.
 
-It restores the one-step variance of the same sampler without quantization noise, for residuals independent of x_t and
-z: a statement about the distribution. Paired with full precision on shared noise, the step's error grows by design,
-from lambda^2 sigma_q^2 to lambda^2 sigma_q^2 + (sigma - sigma')^2.
+Every other stochastic sampler here is a list of such updates, so lambda = b / (1 + k) is its formula too. A multistep
+update also uses earlier predictions, and with them their noise. Given x_t and those predictions that noise is known: it
+is no part of the step's own variance, so it is not absorbed (``noise_models.carried`` accounts for it over a run).
+
+Absorption restores the variance of x_{t-1} given x_t and the earlier predictions, that of the same sampler without
+quantization noise, for residuals independent of x_t and z: a statement about the distribution. Paired with full
+precision on shared noise, the step's error grows by design, from lambda^2 sigma_q^2 to
+lambda^2 sigma_q^2 + (sigma - sigma')^2.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-import xarray as xr
-
-from samplers.coefficients import Update, timestep_array
+from samplers.coefficients import Update
 from samplers.ddim import ddim_with_sigma
 from samplers.errors import BadInput
-from samplers.sampler import Sampler
 from samplers.validation import require_choice, require_real
 
 VARIANTS = ("paper", "released")
@@ -41,10 +42,10 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
     - ``paper``: the mean stays (a and b unchanged), so that the one-step variance is restored wherever
       lambda^2 sigma_q^2 <= c^2; elsewhere lambda^2 sigma_q^2 - c^2 remains.
     - ``released``: as the authors' code, the direction term is recomputed with sigma', sqrt(1 - abar' - sigma'^2). That
-      moves the mean coefficient b, and most of the excess variance stays. It is defined by DDIM's formula, so a DDPM
+      moves the mean coefficient b, and most of the excess variance stays. It is defined by DDIM's formula, so any other
       update is refused rather than rewritten: DDIM with eta = 1 is DDPM's fixed_small sampler.
 
-    An update that adds no noise (eta = 0, DDPM's last step), or noise of variance 0, is returned as it is.
+    An update that adds no noise (eta = 0, DDPM's last step), or residual noise of variance 0, is returned as it is.
 
     Args:
         update: the sampler's own.
@@ -61,10 +62,10 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
         raise BadInput("k must be above -1", got=k, fix="a slope of -1 leaves no signal to correct")
     if residual_variance < 0:
         raise BadInput("residual_variance must be at least 0", got=residual_variance, fix="pass a variance")
-    if variant == "released" and update.x_coefficient != 0:
+    if variant == "released" and not _is_ddim(update):
         raise BadInput(
             'variant="released" needs a DDIM update',
-            got=f"one with x_coefficient {update.x_coefficient} at timestep {update.timestep}",
+            got=f"another one, at timestep {update.timestep}",
             fix='sample with DDIM, eta = 1 (the same sampler as DDPM fixed_small), or use variant="paper"',
         )
     absorbed = lambda_weight(update, k) ** 2 * residual_variance
@@ -84,32 +85,8 @@ def absorbable_bound(update: Update) -> float:
     return math.inf if update.b == 0 else (update.c / update.b) ** 2
 
 
-def feasibility(sampler: Sampler) -> xr.Dataset:
-    """Map of what each step of a sampler can absorb.
-
-    Returns:
-        ``absorbable_variance``, ``timestep``, ``b`` and ``c`` over (step,), with the sampler's name as a coordinate.
-    """
-    updates = sampler.updates
-
-    def per_step(values: list[float], unit: str, long_name: str, definition: str) -> xr.Variable:
-        attrs = {"units": unit, "long_name": long_name, "definition": definition}
-        return xr.Variable(("step",), np.array(values), attrs)
-
-    return xr.Dataset(
-        {
-            "absorbable_variance": per_step(
-                [absorbable_bound(update) for update in updates],
-                "1",
-                "absorbable residual variance",
-                "c^2 / b^2: the largest variance of residual noise on epsilon that the step's fresh noise can stand in "
-                "for, at k = 0; times (1 + k)^2 after a correction by k",
-            ),
-            "b": per_step([u.b for u in updates], "1", "weight of epsilon", "x_{t-1} = a x_t + b epsilon + c z"),
-            "c": per_step([u.c for u in updates], "1", "weight of fresh noise", "see b"),
-        },
-        coords={
-            "timestep": ("step", timestep_array(updates)),
-            "sampler": sampler.name,
-        },
-    )
+def _is_ddim(update: Update) -> bool:
+    """Whether DDIM's formula gives back this very update."""
+    if float(update.x_coefficient) != 0 or update.history or update.c**2 > 1 - float(update.alpha_cumprod_previous):
+        return False
+    return ddim_with_sigma(update, update.c) == update

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noise_models.absorbable import require_absorbing
 from noise_models.absorption import VARIANTS, absorb
+from noise_models.fitted import per_channel, require_use
 from noise_models.pooling import Array
-from noise_models.scope import require_disjoint, require_same_scope
 from samplers.errors import BadInput
 from samplers.validation import require_bool, require_choice
 
@@ -28,12 +28,13 @@ class PTQD:
     Made by :func:`noise_models.ptqd_fit.fit_ptqd`. Compare two by their ``config()``.
 
     Args:
-        k: slope of the noise on epsilon, (step,), at least 0.
+        k: slope of the noise on epsilon, (step,), at least 0, or above -1 where it is signed.
         bias: per channel, (step, channel).
         residual_variance: sigma_q^2, of the noise left before the division by 1 + k, (step,).
         variant: ``paper`` or ``released``: which bias and sigma_q these are, and how the noise is absorbed.
         absorb: whether to lower the update's noise; without it only the prediction changes.
         source: configuration of the run that it was fitted on, as plain JSON values.
+        signed: whether a negative slope was kept; the paper sets it to 0.
 
     Raises:
         BadInput: an argument breaks its rule.
@@ -45,10 +46,12 @@ class PTQD:
     variant: str
     absorb: bool
     source: Mapping[str, Any]
+    signed: bool = False
 
     def __post_init__(self) -> None:
         require_choice("variant", self.variant, VARIANTS)
         require_bool("absorb", self.absorb)
+        require_bool("signed", self.signed)
         for name in ("k", "bias", "residual_variance"):
             values = np.array(getattr(self, name), np.float64) + 0.0  # so that a bias of -0 cannot flip a zero's sign
             if not np.isfinite(values).all():
@@ -62,27 +65,33 @@ class PTQD:
                 got=f"{steps}, {self.residual_variance.shape} and {self.bias.shape}",
                 fix="use fit_ptqd",
             )
-        if (self.k < 0).any() or (self.residual_variance < 0).any():
-            raise BadInput("k and residual_variance must be at least 0", got=self.k.min(), fix="set a negative k to 0")
+        if ((self.k < 0).any() and not (self.signed and (self.k > -1).all())) or (self.residual_variance < 0).any():
+            raise BadInput(
+                "k and residual_variance must be at least 0, a signed k above -1",
+                got=self.k.min(),
+                fix="set a negative k to 0",
+            )
 
     @property
     def name(self) -> str:
-        """``ptqd``, ``ptqd-released``; with ``-unabsorbed`` where the update's noise stays."""
-        return "ptqd" + "-released" * (self.variant == "released") + "-unabsorbed" * (not self.absorb)
+        """``ptqd``, ``ptqd-released``; ``-signed`` where negative slopes stay, ``-unabsorbed`` where noise does."""
+        variant = "-released" * (self.variant == "released")
+        return f"ptqd{variant}" + "-signed" * self.signed + "-unabsorbed" * (not self.absorb)
 
     def config(self) -> dict[str, Any]:
         """Variant and the whole configuration of the run fitted on, which determine every fitted value."""
-        return {"name": self.name, "variant": self.variant, "absorb": self.absorb, "fit": dict(self.source)}
+        signed = {"signed": True} if self.signed else {}  # named only where it is: keys of other runs stay as they were
+        return {"name": self.name, "variant": self.variant, "absorb": self.absorb, **signed, "fit": dict(self.source)}
 
     def check(self, use: dict[str, Any]) -> None:
-        """Refuse a run of another model, scheme or sampler, and one on the samples of the fit.
+        """Refuse a run of another model, scheme or sampler, one on the samples of the fit, and what cannot absorb.
 
         Raises:
-            BadInput: naming the field that differs.
+            BadInput: naming the field that differs, or what keeps the sampler's noise from being lowered.
         """
-        plain = json.loads(json.dumps(use))  # tuples become lists, as in the stored configuration
-        require_same_scope(self.source, plain)
-        require_disjoint(self.source, plain)
+        if self.absorb:
+            require_absorbing(use["sampler"])
+        require_use(self.source, use)
 
     def input(self, step: int, x: Tensor) -> Tensor:
         """Unchanged."""
@@ -96,7 +105,7 @@ class PTQD:
             epsilon: (batch, channel, ...).
             members: indices of the samples, which do not matter here.
         """
-        bias = epsilon.new_tensor(self.bias[step]).reshape(-1, *[1] * (epsilon.ndim - 2))
+        bias = epsilon.new_tensor(per_channel(self.bias[step], epsilon.ndim))
         return (epsilon - bias) / (1 + float(self.k[step]))
 
     def update(self, step: int, update: Update) -> Update:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from simulator.attribution_variables import ATTRIBUTION
 from simulator.operand_variables import OPERANDS
+from simulator.single_step_variables import ONE_STEP
 from simulator.variable import INJECTED, Variable
 
 _ACCUMULATED = "each network on its own trajectory, with shared initial and step noise"
@@ -226,4 +227,4 @@ PREDICTED = (
 )
 """Of predictions, which no run stores."""
 
-BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION, *OPERANDS, *PREDICTED)}
+BY_NAME = {variable.name: variable for variable in (*VARIABLES, *ATTRIBUTION, *OPERANDS, *PREDICTED, *ONE_STEP)}

@@ -299,6 +299,70 @@ def precision(
     )  # fmt: skip
 
 
+@app.command()
+def correct(
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
+    ] = "digits-unet",
+    scheme: Annotated[str, typer.Option(help="Short string or TOML file.")] = "w4a8",
+    correction: Annotated[
+        list[str] | None,
+        typer.Option(help="A correction; repeat for several. [default: PTQD with and without absorption, D2-DPM, TAC]"),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    samples: Annotated[int, typer.Option(help="Held-out samples to evaluate.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and corrections are fitted on.")] = 256,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Fit corrections on calibration samples, judge them on others: injected noise, one-step variance, final SQNR."""
+    from studies.correct import run_correct
+
+    run_correct(
+        model=model, scheme=scheme, corrections=tuple(correction or ()), sampler=sampler, steps=steps, eta=eta,
+        samples=samples, seed=seed, calibration_samples=calibration_samples, conditioning=conditioning,
+        guidance=guidance, threads=threads, out=out, as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
+def feasibility(
+    model: Annotated[str, typer.Option(help="Model whose schedule is taken.")] = "digits-unet",
+    beta_schedule: Annotated[
+        str | None, typer.Option(help="linear, scaled_linear or squaredcos_cap_v2 (1000 steps) in place of a model's.")
+    ] = None,
+    beta_start: Annotated[float, typer.Option(help="Of --beta-schedule.")] = 1e-4,
+    beta_end: Annotated[float, typer.Option(help="Of --beta-schedule.")] = 0.02,
+    eta: Annotated[list[float] | None, typer.Option(help="Repeat for several. [default: 0.2, 0.5, 1]")] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Sampling steps; repeat for several. [default: 10, 20, 50, 100, 250]")
+    ] = None,
+    steps_offset: Annotated[int, typer.Option(help="Added to the timesteps.")] = 0,
+    set_alpha_to_one: Annotated[bool, typer.Option(help="What the last step leads to.")] = True,
+    measured: Annotated[
+        Path | None, typer.Option(help="A run's file without a correction: its residual noise is drawn over the map.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for feasibility.nc, .pdf and .png.")] = Path("."),
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Map how much residual noise each step's own noise can stand in for (variance absorption), for DDIM at any eta."""
+    from studies.feasibility import run_feasibility
+
+    run_feasibility(
+        model=model, beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end, etas=tuple(eta or ()),
+        steps=tuple(steps or ()), steps_offset=steps_offset, set_alpha_to_one=set_alpha_to_one, measured=measured,
+        out=out, as_json=json,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from noise_models.error_recursion import require_linear
+from noise_models.fitting import MIN_BLOCKS
 from noise_models.precision.budget_rule import budgeted_policy
 from noise_models.precision.candidates import Candidates
 from noise_models.precision.comparison import compare_policies, uniform_policies
@@ -19,7 +20,6 @@ from noise_models.precision.network_gains import network_gains
 from noise_models.precision.policy import Policy, step_parts
 from noise_models.precision.ptqd_rule import ptqd_policy
 from noise_models.precision.sigmoid_rule import sigmoid_policy
-from noise_models.ptqd_fit import MIN_BLOCKS
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from simulator.calibration.steps import StepSets

@@ -55,6 +55,19 @@ def test_fit_ptqd__counts_a_negative_slope_as_0_and_leaves_it_in_the_residual() 
     np.testing.assert_allclose(fit.residual_variance, e.var((1, 2, 3)), rtol=1e-10)
 
 
+def test_fit_ptqd__signed_keeps_a_negative_slope_and_removes_it() -> None:
+    y, e = planted(2, [-0.3], [[0.2]], [0.1])
+    fit, clipped = (fit_ptqd(recorded_run(y, e), signed=signed) for signed in (True, False))
+    assert fit.k[0] == pytest.approx(-0.3, abs=0.01)
+    assert fit.residual_variance[0] == pytest.approx(0.01, rel=0.05)
+    corrected = fit.epsilon(0, torch.from_numpy((y + e)[0]), np.arange(256)).numpy() - y[0]
+    assert (corrected**2).mean() == pytest.approx(0.01 / 0.7**2, rel=0.05)
+    assert (fit.name, clipped.name) == ("ptqd-signed", "ptqd")
+    assert "signed" not in clipped.config()
+    with pytest.raises(BadInput, match="above -1"):
+        fit_ptqd(recorded_run(y, -1.5 * y), signed=True)
+
+
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_ptqd__lowers_injected_noise_on_held_out_samples_to_the_residual(variant: str) -> None:
     correction = fitted(variant)

@@ -28,7 +28,7 @@ from simulator.instrument.survey import survey
 from simulator.moments import moment_names, row_moments
 from simulator.paired import Arm, run, run_arms
 from simulator.provenance import canonical, run_key
-from simulator.variables import ATTRIBUTION, BY_NAME, VARIABLES
+from simulator.variables import ATTRIBUTION, BY_NAME, ONE_STEP, OPERANDS, PREDICTED, VARIABLES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 4
@@ -164,7 +164,7 @@ def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(datas
 
 
 def test_variables__have_one_name_each():
-    assert len(BY_NAME) == len(VARIABLES) + len(ATTRIBUTION)
+    assert len(BY_NAME) == sum(map(len, (VARIABLES, ATTRIBUTION, OPERANDS, PREDICTED, ONE_STEP)))
 
 
 def test_dataset__has_the_documented_sizes(dataset, tiny_model):
