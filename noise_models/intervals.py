@@ -17,7 +17,14 @@ from scipy.stats import t as student
 from noise_models.pooling import Array, BlockSums
 from samplers.errors import BadInput
 
-REASONS = ("defined", "fewer_than_2_blocks", "estimate_not_finite", "not_finite_without_a_block")
+REASONS = (
+    "defined",
+    "fewer_than_2_blocks",
+    "estimate_not_finite",
+    "not_finite_without_a_block",
+    "not_finite_in_a_resample",
+    "every_operand_clipped",
+)
 """Why an interval is NaN, by code."""
 
 
@@ -92,8 +99,7 @@ def from_replicates(
     Raises:
         BadInput: confidence outside (0, 1).
     """
-    if not 0 < confidence < 1:
-        raise BadInput("confidence must lie between 0 and 1", got=confidence, fix="use 0.95")
+    require_confidence(confidence)
     estimate = np.asarray(estimate, np.float64)
     count = len(shares)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -108,6 +114,16 @@ def from_replicates(
         low = np.where(undefined, np.nan, scale.inverse(scaled - half))
         high = np.where(undefined, np.nan, scale.inverse(scaled + half))
     return Interval(estimate, error, low, high, reason.astype(np.int8))
+
+
+def require_confidence(confidence: float) -> None:
+    """Refuse a nominal coverage outside (0, 1).
+
+    Raises:
+        BadInput: it is none.
+    """
+    if not 0 < confidence < 1:
+        raise BadInput("confidence must lie between 0 and 1", got=confidence, fix="use 0.95")
 
 
 def _standard_error(estimate: Array, replicates: Array, shares: Array) -> Array:

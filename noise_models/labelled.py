@@ -22,13 +22,15 @@ def interval_variables(
     definition: str,
     confidence: float,
     scale: str = "its own",
+    method: str = "jackknife",
 ) -> dict[str, xr.Variable]:
     """``name`` with ``_standard_error``, ``_low``, ``_high`` and ``_reason`` (why the ends are NaN, CF flags)."""
 
     def variable(values: np.ndarray, prefix: str) -> xr.Variable:
         return xr.Variable(dims, values, {"units": unit, "long_name": f"{prefix}{long_name}", "definition": definition})
 
-    formed = {"confidence": confidence, "interval": f"block jackknife, formed on the {scale} scale"}
+    how = f"block jackknife, formed on the {scale} scale" if method == "jackknife" else "block bootstrap, BCa"
+    formed = {"confidence": confidence, "interval": how}
     result = {
         name: variable(interval.estimate, ""),
         f"{name}_standard_error": variable(interval.standard_error, "standard error of "),

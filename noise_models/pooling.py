@@ -104,6 +104,10 @@ class BlockSums:
         """Moments of all blocks but one, shape (block, *dims)."""
         return self._pooled({order: sum_without_each(sums) for order, sums in self.sums.items()})
 
+    def weighted(self, weights: Array) -> Pooled:
+        """Moments of resamples, shape (resample, *dims), for weights (resample, block): how often a block counts."""
+        return self._pooled({order: np.tensordot(weights, sums, 1) for order, sums in self.sums.items()})
+
     def _pooled(self, sums: Mapping[Order, Array]) -> Pooled:
         count = sums[0, 0]
         with np.errstate(divide="ignore", invalid="ignore"):  # no element gives NaN

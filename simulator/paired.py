@@ -28,6 +28,7 @@ from simulator.decoded import DecodedRecord
 from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
+from simulator.kept import KeptRecord
 from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
 from simulator.provenance import canonical, run_config
@@ -78,6 +79,7 @@ def run_arms(
     sites: bool = True,
     state: State = FLOAT64,
     conditioning: Conditioning | None = None,
+    subsample: int = 0,
     progress: Progress | None = None,
 ) -> tuple[xr.Dataset, ...]:
     """Sample with full precision and with every arm on shared noise, and record the noise between them.
@@ -93,6 +95,7 @@ def run_arms(
         sites: whether to record every site's output, or only epsilon and x.
         state: arithmetic of full precision's x_t and update.
         conditioning: what samples are conditioned on, and guidance; the quantized networks' own if None.
+        subsample: how many samples, the first ones, have epsilon and its noise kept whole at every step (float32).
         progress: called after each step.
 
     Returns:
@@ -102,7 +105,7 @@ def run_arms(
         BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a model without a noise schedule, a
             sampler of another prediction_type, a correction fitted for another use, conditions that do not fit.
     """
-    model = _check(arms, sampler, samples, batch_size, kinds)
+    model = _check(arms, sampler, samples, batch_size, kinds, subsample)
     conditioning = _shared_conditioning(arms, conditioning)
     settings = {
         "sampler": sampler.config(),
@@ -113,13 +116,14 @@ def run_arms(
         "batch_size": batch_size,
         "kinds": list(kinds),
         "sites": sites,
+        **({"subsample": subsample} if subsample else {}),  # keys of runs without one stay as they were
     }
     configs = [run_config(arm.quantized, arm.correction, conditioning, **settings, **_own_state(arm)) for arm in arms]
     for arm, config in zip(arms, configs, strict=True):
         arm.correction.check(config)
     passes = 1 if conditioning is None else conditioning.passes
     networks = {id(arm.quantized): _Network(arm.quantized, sampler, samples, kinds, sites, passes) for arm in arms}
-    runs = [_ArmRun(arm, networks[id(arm.quantized)], sampler, samples, kinds) for arm in arms]
+    runs = [_ArmRun(arm, networks[id(arm.quantized)], sampler, samples, kinds, subsample) for arm in arms]
     noise = NoiseStream(seed, purpose)
     batches = range(0, samples, batch_size)
     total = len(batches) * len(sampler.updates)
@@ -146,10 +150,16 @@ def _own_state(arm: Arm) -> dict[str, Any]:
     return {} if arm.state is None else {"state_quantized": state_config(arm.state)}
 
 
-def _check(arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int, kinds: tuple[str, ...]) -> Model:
+def _check(
+    arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int, kinds: tuple[str, ...], subsample: int
+) -> Model:
     for name, value in (("samples", samples), ("batch_size", batch_size)):
         if value < 1:
             raise BadInput(f"{name} must be at least 1", got=value, fix="ask for one or more")
+    if not 0 <= subsample <= samples:
+        raise BadInput(
+            f"subsample must be 0 to {samples}, the run's samples", got=subsample, fix="keep fewer, or run more"
+        )
     if not kinds or not set(kinds) <= {INJECTED, ACCUMULATED}:
         raise BadInput(f"kinds must be among {INJECTED} and {ACCUMULATED}", got=kinds, fix="name one or both")
     every = [arm.quantized.model for arm in arms]
@@ -234,11 +244,14 @@ class _Network:
 class _ArmRun:
     """One arm under way: its own x_t and what is recorded of it."""
 
-    def __init__(self, arm: Arm, network: _Network, sampler: Sampler, samples: int, kinds: tuple[str, ...]) -> None:
+    def __init__(
+        self, arm: Arm, network: _Network, sampler: Sampler, samples: int, kinds: tuple[str, ...], subsample: int
+    ) -> None:
         self._arm, self._network, self._sampler = arm, network, sampler
         self._updates = tuple(arm.correction.update(i, update) for i, update in enumerate(sampler.updates))
         channels = arm.quantized.model.sample_shape[0]
         self._epsilon = {kind: ChannelRecord(len(self._updates), samples, channels) for kind in kinds}
+        self._subsample = KeptRecord(kinds, len(self._updates), subsample, arm.quantized.model.sample_shape)
         self._accumulates = ACCUMULATED in kinds
         self._sites = network.new_record() if self._accumulates else None
         self._state = ChannelRecord(len(self._updates), samples, channels) if self._accumulates else None
@@ -254,7 +267,9 @@ class _ArmRun:
         """Record the injected noise, then walk one step of the arm's own trajectory."""
         correct, step, members = self._arm.correction.epsilon, point.step, point.members
         if INJECTED in self._epsilon:
-            self._epsilon[INJECTED].add(step, members, point.epsilon, correct(step, self._injected(point), members))
+            corrected = correct(step, self._injected(point), members)
+            self._epsilon[INJECTED].add(step, members, point.epsilon, corrected)
+            self._subsample.add(INJECTED, step, members, point.epsilon, corrected)
         if self._state is None:
             return
         state = point.arithmetic.state if self._arm.state is None else self._arm.state
@@ -265,6 +280,7 @@ class _ArmRun:
         prediction = arithmetic.predict(output, self.x)
         epsilon = correct(step, prediction.epsilon, members)
         self._epsilon[ACCUMULATED].add(step, members, point.epsilon, epsilon)
+        self._subsample.add(ACCUMULATED, step, members, point.epsilon, epsilon)
         if not torch.equal(epsilon, prediction.epsilon):  # else x0 stays as the output gave it, to the last bit
             prediction = arithmetic.corrected(epsilon, self.x)
         z = None if point.z is None else state.cast(point.z)
@@ -294,6 +310,7 @@ class _ArmRun:
         records = {INJECTED: self._network.sites, ACCUMULATED: self._sites}
         sites = {kind: record for kind, record in records.items() if record is not None}
         shown = {name: np.concatenate(images) for name, images in self._shown.items() if images}
+        shown |= self._subsample.arrays()
         arm = self._arm
         return run_dataset(
             config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown,

@@ -1,8 +1,9 @@
 """Every stored variable, named once: dimensions, unit, long name, definition.
 
 Dimensions: ``step`` (loop index), ``site`` (contraction), ``channel``, ``block`` (replicate block: sample i is in block
-i mod 64), ``sample``, ``moment``; ``shown``, ``row`` and ``column`` of the final images that are kept. After
-decoding: ``image_channel``, and ``image``, ``image_row`` and ``image_column`` of the decoded images that are kept.
+i mod 64), ``sample``, ``moment``; ``shown``, ``row`` and ``column`` of the final images that are kept;
+``kept`` of the first samples, where a run keeps epsilon and its noise whole. After decoding: ``image_channel``, and
+``image``, ``image_row`` and ``image_column`` of the decoded images that are kept.
 
 A ``moment`` entry is a mean (``mean_y``, ``mean_e``) or a central moment such as ``yye`` = mean of
 (y - mean_y)^2 (e - mean_e); multiply by the count for the sum.
@@ -169,6 +170,27 @@ VARIABLES = (
         "bit",
         "activation bits",
         "as site_activation_bits, of schemes whose rules name steps",
+    ),
+    Variable(
+        "epsilon_kept",
+        ("step", "kept", "channel", "row", "column"),
+        "1",
+        "epsilon of kept samples",
+        f"full-precision epsilon of the run's first samples, where a subsample was asked for; {_AFTER}",
+    ),
+    Variable(
+        "noise_kept_injected",
+        ("step", "kept", "channel", "row", "column"),
+        "1",
+        "injected noise of kept samples",
+        f"e = quantized epsilon - epsilon of the run's first samples; {INJECTED}; {_AFTER}",
+    ),
+    Variable(
+        "noise_kept_accumulated",
+        ("step", "kept", "channel", "row", "column"),
+        "1",
+        "accumulated noise of kept samples",
+        f"e = quantized epsilon - epsilon of the run's first samples; {_ACCUMULATED}; {_AFTER}",
     ),
     Variable(
         "sample_reference",
