@@ -9,6 +9,7 @@ channel, every channel has a line of its own, and its intercept is its bias.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -127,7 +128,7 @@ def decompose(
     )
     found["r_squared"] = _squared(found["correlation"])
     if not per_channel:
-        found["bias"] = Interval(*(values[..., 0] for values in found["bias"]))
+        found["bias"] = _map(found["bias"], lambda values: values[..., 0])
     clipped = _all_clipped(dataset, variable, pooled.dims)
     data: dict[str, xr.Variable] = {}
     for name, (long_name, definition, scale) in _FACTS.items():
@@ -163,9 +164,14 @@ def _all_clipped(dataset: xr.Dataset, variable: str, dims: tuple[str, ...]) -> n
 
 def _without(interval: Interval, undefined: np.ndarray) -> Interval:
     """The interval with NaN, and the reason, where clipping left codes of no information."""
-    values = (np.where(undefined, np.nan, each) for each in interval[:4])
-    reason = np.where(undefined, REASONS.index("every_operand_clipped"), interval.reason).astype(np.int8)
-    return Interval(*values, reason)
+    masked = _map(interval, lambda values: np.where(undefined, np.nan, values))
+    reason = np.where(undefined, REASONS.index("every_operand_clipped"), interval.reason)
+    return masked._replace(reason=reason.astype(np.int8))
+
+
+def _map(interval: Interval, change: Callable[[np.ndarray], np.ndarray]) -> Interval:
+    estimate, error, low, high = (change(values) for values in interval[:4])
+    return Interval(estimate, error, low, high, change(interval.reason))
 
 
 def _squared(r: Interval) -> Interval:
