@@ -40,9 +40,9 @@ def whiteness(
     Returns:
         ``autocorrelation`` (step, channel, lag_row, lag_column), rho(h) = mean of r(x) r(x + h) / mean of r^2;
         ``spectrum`` (step, channel, frequency_row, frequency_column), power over its mean, 1 everywhere for white
-        noise; ``radial_spectrum`` (step, frequency), the same averaged over channels and directions; ``neighbour_correlation``
-        (step,), the mean of rho at one row and at one column apart, pooled over channels, and its ``_verdict``. Each
-        quantity with standard error, ends and reason.
+        noise; ``radial_spectrum`` (step, frequency), the same averaged over channels and directions;
+        ``neighbour_correlation`` (step,), the mean of rho at one row and at one column apart, pooled over channels, and
+        its ``_verdict``. Each quantity with standard error, ends and reason.
 
     Raises:
         BadInput: too few samples kept, samples of one row or column, an unknown choice, or no residual.
