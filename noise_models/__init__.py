@@ -3,6 +3,8 @@
 Statistics (``sqnr_db``, ``decompose``) take the dataset of a run and return a dataset with intervals over samples;
 corrections (``PTQD``) are values that a run accepts. Theory (``rounding_error``, ``optimal_clip``, ``predict_layers``)
 takes densities, or what a network's operands are. Names load on first use.
+Statistics (``sqnr_db``, ``decompose``, ``check_assumptions``) take the dataset of a run and return a dataset with
+intervals over samples; corrections (``PTQD``) are values that a run accepts. Names load on first use.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from noise_models.absorption_account import account_absorption, earlier_weights
     from noise_models.carried import carried_excess
     from noise_models.changes import injected_endpoint, paired_change
+    from noise_models.absorption import absorb, absorbable_bound, feasibility, lambda_weight
+    from noise_models.assumptions import ASSUMPTIONS, check_assumptions, verdict_counts
     from noise_models.conversions import (
         amplitude_ratio_from_db,
         db_from_amplitude_ratio,
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
     from noise_models.final_samples import final_distribution, final_distribution_change
     from noise_models.fresh_noise import FreshNoise
     from noise_models.gains import noise_gains
+    from noise_models.drift import measure_drift
+    from noise_models.guidance_dependence import compare_guidance
+    from noise_models.held_out import evaluate_held_out
+    from noise_models.homogeneity import check_homogeneity
     from noise_models.intervals import Interval, Scale, from_replicates, jackknife
     from noise_models.layer_comparison import compare_layers, shares_within
     from noise_models.layers import contraction_noise, predict_layers
@@ -52,6 +60,8 @@ if TYPE_CHECKING:
         distortion,
         optimal_clip,
     )
+    from noise_models.normality import check_normality, residual_shape
+    from noise_models.observable import decompose_observable
     from noise_models.pooling import BlockSums, Pooled, block_sums
     from noise_models.precision.budget_rule import budgeted_policy
     from noise_models.precision.candidates import Candidates
@@ -76,9 +86,17 @@ if TYPE_CHECKING:
         uniform_noise_power,
         uniform_validity,
     )
+    from noise_models.predictors import PREDICTORS
+    from noise_models.ptqd_fit import fit_ptqd
+    from noise_models.ptqd_parameters import estimate_ptqd
+    from noise_models.sample_size import samples_needed
+    from noise_models.step_dependence import check_step_independence
+    from noise_models.whiteness import check_whiteness
 
 __all__ = [
     "D2DPM",
+    "ASSUMPTIONS",
+    "PREDICTORS",
     "PTQD",
     "BlockSums",
     "Candidates",
@@ -116,6 +134,12 @@ __all__ = [
     "compare_layers",
     "compare_policies",
     "contraction_noise",
+    "check_assumptions",
+    "check_homogeneity",
+    "check_normality",
+    "check_step_independence",
+    "check_whiteness",
+    "compare_guidance",
     "db_from_amplitude_ratio",
     "db_from_noise_to_signal",
     "db_from_power_ratio",
@@ -124,6 +148,9 @@ __all__ = [
     "earlier_weights",
     "effective_bits",
     "exact_selection",
+    "decompose_observable",
+    "estimate_ptqd",
+    "evaluate_held_out",
     "feasibility",
     "feasibility_map",
     "final_distribution",
@@ -150,6 +177,7 @@ __all__ = [
     "mixture_quantile",
     "network_gains",
     "noise_gains",
+    "measure_drift",
     "noise_to_signal_from_db",
     "noise_transfer",
     "one_step_change",
@@ -178,6 +206,10 @@ __all__ = [
     "uniform_noise_power",
     "uniform_policies",
     "uniform_validity",
+    "residual_shape",
+    "samples_needed",
+    "sqnr_db",
+    "verdict_counts",
 ]
 
 _MODULES = {
@@ -258,6 +290,25 @@ _MODULES = {
         "uniform_noise_power",
         "uniform_validity",
     ),
+    "assumptions": (
+        "ASSUMPTIONS",
+        "check_assumptions",
+        "verdict_counts",
+    ),
+    "drift": ("measure_drift",),
+    "guidance_dependence": ("compare_guidance",),
+    "held_out": ("evaluate_held_out",),
+    "homogeneity": ("check_homogeneity",),
+    "normality": (
+        "check_normality",
+        "residual_shape",
+    ),
+    "observable": ("decompose_observable",),
+    "predictors": ("PREDICTORS",),
+    "ptqd_parameters": ("estimate_ptqd",),
+    "sample_size": ("samples_needed",),
+    "step_dependence": ("check_step_independence",),
+    "whiteness": ("check_whiteness",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

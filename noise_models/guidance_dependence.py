@@ -20,7 +20,7 @@ from noise_models.scope import require_same_scope
 from samplers.errors import BadInput
 
 
-def guidance_dependence(
+def compare_guidance(
     runs: Sequence[xr.Dataset], variable: str = "epsilon_injected", *, confidence: float = 0.95
 ) -> xr.Dataset:
     """Decomposition and SQNR along ``guidance``, and changes against the first run, with intervals.
@@ -49,7 +49,7 @@ def guidance_dependence(
             xr.merge(
                 [each.drop_vars("guidance", errors="ignore") for each in
                  (own[kept], sqnr_db(run, variable, confidence=confidence), change)],
-                combine_attrs="drop", compat="override",
+                combine_attrs="override", compat="override",
             )
         )  # fmt: skip
     joined = xr.concat(parts, xr.Variable("guidance", weights, {"long_name": "guidance weight"}), join="exact",

@@ -24,7 +24,7 @@ MIN_BLOCKS = 8
 """Fewest replicate blocks of a fit: below, its own standard errors are uncertain by 1 / sqrt(2 (B - 1)) > 27 %."""
 
 
-def held_out(
+def evaluate_held_out(
     fit: xr.Dataset,
     use: xr.Dataset,
     predictor: str = "ptqd",

@@ -50,7 +50,7 @@ def sample_power(dataset: xr.Dataset, kind: str = "injected") -> tuple[Array, Ar
     return (variance + (mean_e - k * mean_y - bias) ** 2).mean(-1), (yy + mean_y**2).mean(-1)
 
 
-def homogeneity(
+def check_homogeneity(
     dataset: xr.Dataset, kind: str = "injected", *, groups: ArrayLike | None = None, confidence: float = 0.95,
     margin: float = MARGIN,
 ) -> xr.Dataset:  # fmt: skip

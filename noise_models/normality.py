@@ -22,6 +22,7 @@ from scipy.special import chdtrc
 
 from noise_models.correlation_length import effective_size
 from noise_models.decomposition import slope, split
+from noise_models.intervals import PLAIN, Scale
 from noise_models.kept import kept_noise
 from noise_models.labelled import channel_dims, interval_variables, meaning, recorded, result_dataset
 from noise_models.pooling import Array, Pooled, block_sums
@@ -42,6 +43,10 @@ SKEW_MARGIN, KURTOSIS_MARGIN = 0.5, 1.0
 """What counts as near normal: the exponential has 2 and 6, Laplace 0 and 3, logistic 0 and 1.2, uniform 0 and -1.2."""
 
 _SEED = 19730
+
+
+TAILS = Scale("log(2 + excess)", lambda excess: np.log(excess + 2), lambda value: np.exp(value) - 2)
+"""For excess kurtosis, which is at least -2 and whose error grows with its size."""
 
 
 def skewness_z(skewness: Array, size: Array | float) -> Array:
@@ -82,6 +87,9 @@ def shape(values: Array) -> tuple[Array, Array]:
 def residual_shape(dataset: xr.Dataset, variable: str, *, confidence: float = 0.95, **margins: float) -> xr.Dataset:
     """Skewness and excess kurtosis of the residual e - k y - bias over all elements, with intervals and verdicts.
 
+    Of a heavy-tailed residual a sample shows too little kurtosis, and intervals miss upwards: of 95 % intervals of 64
+    samples of 64 pixels 93 % cover for the normal, 89 % for Laplace's excess of 3.
+
     Args:
         dataset: one run's.
         variable: moments per block, such as ``epsilon_injected`` or ``site_injected``.
@@ -102,17 +110,17 @@ def residual_shape(dataset: xr.Dataset, variable: str, *, confidence: float = 0.
     (channel,) = channel_dims(moments)
     channels = block_sums(moments.transpose(..., channel, "block", "moment"), count, order=4)
 
-    def standardised(order: int, normal: float) -> Statistic:
+    def standardised(order: int, normal: float, scale: Scale) -> Statistic:
         def of(everything: Pooled, each: Pooled) -> Array:
             k = slope(everything)[..., None]
             second, nth = (_residual_moment(each, k, at) for at in (2, order))
             with np.errstate(invalid="ignore", divide="ignore"):
                 return np.where(second > 0, nth / second ** (order / 2), np.nan) - normal
 
-        return Statistic(of)
+        return Statistic(of, scale)
 
     found = intervals(
-        {"skewness": standardised(3, 0.0), "excess_kurtosis": standardised(4, 3.0)},
+        {"skewness": standardised(3, 0.0, PLAIN), "excess_kurtosis": standardised(4, 3.0, TAILS)},
         pooled,
         channels,
         confidence=confidence,
@@ -129,6 +137,7 @@ def residual_shape(dataset: xr.Dataset, variable: str, *, confidence: float = 0.
             long_name=long_name,
             definition=f"{_DEFINITIONS[name]} of r = e - k y - bias, over all elements; {meaning(variable)}",
             confidence=confidence,
+            scale=_SCALES[name],
         )
         data[f"{name}_verdict"] = verdict_variable(
             pooled.dims, equivalence(interval.low, interval.high, limits[name]), EQUIVALENCE,
@@ -147,10 +156,11 @@ def _residual_moment(channels: Pooled, k: Array, order: int) -> Array:
 
 
 _BINOMIALS = {2: (1, 2, 1), 3: (1, 3, 3, 1), 4: (1, 4, 6, 4, 1)}
+_SCALES = {"skewness": "its own", "excess_kurtosis": TAILS.name}
 _DEFINITIONS = {"skewness": "mean of r^3 / (mean of r^2)^1.5", "excess_kurtosis": "mean of r^4 / (mean of r^2)^2 - 3"}
 
 
-def normality(
+def check_normality(
     dataset: xr.Dataset, kind: str = "injected", *, part: str = "residual", confidence: float = 0.95, **margins: float
 ) -> xr.Dataset:
     """Effect sizes of all samples, and D'Agostino and Pearson's test on the kept ones.

@@ -22,7 +22,7 @@ from simulator.moments import block_count
 _VARIABLE = "epsilon_injected"
 
 
-def ptqd_parameters(dataset: xr.Dataset, variant: str = "paper", *, confidence: float = 0.95) -> xr.Dataset:
+def estimate_ptqd(dataset: xr.Dataset, variant: str = "paper", *, confidence: float = 0.95) -> xr.Dataset:
     """Fit of PTQD's split with intervals over samples, by the block jackknife.
 
     k = slope of Delta on epsilon over all elements, 0 where negative (then ``k_is_cut``).

@@ -16,7 +16,7 @@ MARGIN = 0.1
 """Correlation of two steps that counts as none."""
 
 
-def step_dependence(
+def check_step_independence(
     dataset: xr.Dataset, kind: str = "injected", *, part: str = "residual", confidence: float = 0.95,
     margin: float = MARGIN,
 ) -> xr.Dataset:  # fmt: skip

@@ -24,7 +24,7 @@ MARGIN = 0.1
 MOST_LAG = 4
 
 
-def whiteness(
+def check_whiteness(
     dataset: xr.Dataset, kind: str = "injected", *, part: str = "residual", confidence: float = 0.95,
     margin: float = MARGIN,
 ) -> xr.Dataset:  # fmt: skip

@@ -11,6 +11,7 @@ from simulator.decoded import DecodedRecord
 from simulator.instrument.machines.machine import Emulated
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts
+from simulator.kept import KeptRecord
 from simulator.moments import BLOCKS, moment_names, row_moments
 from simulator.provenance import canonical
 from simulator.record import ChannelRecord, SiteRecord, central_moments
@@ -54,6 +55,21 @@ def recorded_run(y: np.ndarray, e: np.ndarray, batches: list[int] | None = None,
         "timestep": np.arange(steps)[::-1].copy(),
     }
     return _labelled(arrays, {**CONFIG, "samples": samples, **config})
+
+
+def recorded_images(
+    y: np.ndarray, e: np.ndarray, kept: int | None = None, kind: str = "injected", **config
+) -> xr.Dataset:
+    """As :func:`recorded_run` for images, both (step, sample, channel, row, column), with the first ``kept`` whole."""
+    flat = (*y.shape[:3], -1)
+    run = recorded_run(y.reshape(flat), e.reshape(flat), **config)
+    run = run.rename({name: name.replace("injected", kind) for name in run.data_vars if "injected" in name})
+    kept = y.shape[1] if kept is None else kept
+    record = KeptRecord((kind,), len(y), kept, y.shape[2:])
+    for step in range(len(y)):
+        signal, noisy = (torch.from_numpy(v[step].copy()) for v in (y, y + e))
+        record.add(kind, step, np.arange(y.shape[1]), signal, noisy)
+    return run.merge(_labelled(record.arrays(), {}).drop_vars("moment"), combine_attrs="override")
 
 
 def recorded_one_sample_per_block(y: np.ndarray, e: np.ndarray) -> xr.Dataset:

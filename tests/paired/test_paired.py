@@ -138,7 +138,7 @@ def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(datas
     lossy = QuantizedModel(tiny_model, Scheme.parse("w4a6o8-acc16"), ranges)
     rule = Rule(("@qk",), Settings(activation_bits=5), (1, 3))
     stepped = QuantizedModel(tiny_model, Scheme(Settings(weight_bits=4), (rule,)), ranges)
-    others = [run(Arm(network), sampler, samples=2) for network in (lossy, stepped)]
+    others = [run(Arm(network), sampler, samples=2, subsample=2) for network in (lossy, stepped)]
     clipping = dataclasses.replace(sampler, clip_sample=True, clip_sample_range=0.5)
     others.append(
         run(Arm(QuantizedModel(tiny_model, Scheme.parse("w8a8"), calibrate_ranges(tiny_model, clipping))), clipping)
