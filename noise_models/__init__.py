@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     )
     from noise_models.normality import check_normality, residual_shape
     from noise_models.observable import decompose_observable
+    from noise_models.pattern import measure_pattern
     from noise_models.pooling import BlockSums, Pooled, block_sums
     from noise_models.precision.budget_rule import budgeted_policy
     from noise_models.precision.candidates import Candidates
@@ -178,6 +179,7 @@ __all__ = [
     "network_gains",
     "noise_gains",
     "measure_drift",
+    "measure_pattern",
     "noise_to_signal_from_db",
     "noise_transfer",
     "one_step_change",
@@ -304,6 +306,7 @@ _MODULES = {
         "residual_shape",
     ),
     "observable": ("decompose_observable",),
+    "pattern": ("measure_pattern",),
     "predictors": ("PREDICTORS",),
     "ptqd_parameters": ("estimate_ptqd",),
     "sample_size": ("samples_needed",),

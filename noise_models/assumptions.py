@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from noise_models.homogeneity import check_homogeneity
 from noise_models.normality import LEAST, check_normality, residual_shape
+from noise_models.pattern import measure_pattern
 from noise_models.step_dependence import check_step_independence
 from noise_models.verdicts import word
 from noise_models.whiteness import check_whiteness
@@ -35,6 +36,7 @@ class Assumption:
 ASSUMPTIONS = (
     Assumption("symmetric", "skewness"),
     Assumption("normal tails", "excess_kurtosis"),
+    Assumption("same bias at all pixels", "pattern_share"),
     Assumption("white in space", "neighbour_correlation"),
     Assumption("independent of other steps", "step_correlation"),
     Assumption("equal power in all samples", "excess_variation"),
@@ -67,8 +69,9 @@ def check_assumptions(
         parts.append(check_normality(dataset, kind, confidence=confidence))
     else:
         parts.append(residual_shape(dataset, f"epsilon_{kind}", confidence=confidence))
-    if kept >= 2:
-        parts += [test(dataset, kind, confidence=confidence) for test in (check_whiteness, check_step_independence)]
+    if kept >= 3:
+        tests = (measure_pattern, check_whiteness, check_step_independence)
+        parts += [test(dataset, kind, confidence=confidence) for test in tests]
     merged = xr.merge(parts, combine_attrs="override", compat="no_conflicts")
     return merged.assign_attrs(source=f"epsilon_{kind}")
 

@@ -176,7 +176,7 @@ def _about_mean(n: Array, z: Array, zz: Array) -> Array:
 def _elements_per_sample(dataset: xr.Dataset, kind: str) -> tuple[Array, str]:
     """Independent elements that one sample is worth, per step, and where the number comes from."""
     if f"noise_kept_{kind}" in dataset and dataset.sizes["kept"] >= LEAST:
-        noise = kept_noise(dataset, kind)
+        noise = kept_noise(dataset, kind, "varying")  # what all samples share does not vary between them
         return effective_size(noise, 2) / noise.shape[1], "elements / sum of autocorrelation^2, of kept samples"
     samples = dataset.sizes["sample"]
     elements = float(dataset["epsilon_count"].sum()) / samples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 
@@ -11,7 +13,7 @@ from samplers.errors import BadInput
 from samplers.validation import require_choice
 
 KINDS = ("injected", "accumulated")
-PARTS = ("residual", "noise")
+PARTS = ("residual", "noise", "varying")
 DIMS = ("step", "kept", "channel", "row", "column")
 
 
@@ -44,12 +46,14 @@ def kept_pair(
 def kept_noise(
     dataset: xr.Dataset, kind: str, part: str = "residual", *, least: int = 2, what: str = "a statistic of elements"
 ) -> Array:
-    """Noise of kept samples, or its residual e - k y - bias, with k and bias of the whole run: as :func:`kept_pair`.
+    """Noise of kept samples, or its residual: as :func:`kept_pair`.
 
     Args:
         dataset: one run's.
         kind: ``injected`` or ``accumulated``.
-        part: ``residual``, what PTQD's assumptions are about, or ``noise``, all of it.
+        part: ``residual``, e - k y - bias with k and bias of the whole run: what PTQD's assumptions are about;
+            ``noise``, all of e; ``varying``, the residual less its mean over kept samples at each pixel, scaled by
+            sqrt(n / (n - 1)) to keep its variance.
         least: fewest kept samples that will do.
         what: needs them, for the message.
 
@@ -61,7 +65,11 @@ def kept_noise(
     if part == "noise":
         return e
     k, bias = line(dataset, kind)
-    return e - k[:, None, None, None, None] * y - bias[:, None, :, None, None]
+    residual = e - k[:, None, None, None, None] * y - bias[:, None, :, None, None]
+    if part == "residual":
+        return residual
+    kept = residual.shape[1]
+    return (residual - residual.mean(1, keepdims=True)) * math.sqrt(kept / (kept - 1))
 
 
 def line(dataset: xr.Dataset, kind: str) -> tuple[Array, Array]:

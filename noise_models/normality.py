@@ -168,7 +168,7 @@ def check_normality(
     Args:
         dataset: one run's, with 20 samples or more kept whole.
         kind: ``injected`` or ``accumulated``.
-        part: ``residual`` or ``noise``: what is tested. Effect sizes are those of the residual.
+        part: ``residual``, ``varying`` or ``noise``: what is tested. Effect sizes are those of the residual.
         confidence: nominal coverage.
         margins: as for :func:`residual_shape`.
 
@@ -190,7 +190,7 @@ def check_normality(
     p_values, rejected = _one_per_sample(flat, sizes if kept in sizes else [*sizes, kept])
     everything = flat.reshape(steps, -1)
     skewness, excess = shape(everything)
-    centred = noise - noise.mean((1, 3, 4), keepdims=True)
+    centred = noise - noise.mean(1, keepdims=True)  # what all samples share is no replicate, nor does it vary
     effective = {power: effective_size(centred, power) for power in (3, 4)}
     tested = f"D'Agostino and Pearson's K^2 of the {part}"
     per_step = {

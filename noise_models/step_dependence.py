@@ -28,7 +28,7 @@ def check_step_independence(
     Args:
         dataset: one run's, with two samples or more kept whole.
         kind: ``injected`` or ``accumulated``.
-        part: ``residual`` or ``noise``.
+        part: ``residual``, ``varying`` or ``noise``.
         confidence: nominal coverage.
         margin: largest correlation that counts as none.
 

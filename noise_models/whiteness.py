@@ -33,7 +33,7 @@ def check_whiteness(
     Args:
         dataset: one run's, with two samples or more kept whole, of two rows and two columns or more.
         kind: ``injected`` or ``accumulated``.
-        part: ``residual`` or ``noise``.
+        part: ``residual``, ``varying`` or ``noise``.
         confidence: nominal coverage.
         margin: largest correlation of neighbours that counts as none.
 

@@ -13,6 +13,7 @@ from noise_models import (
     check_whiteness,
     compare_guidance,
     decompose,
+    measure_pattern,
     residual_shape,
     verdict_counts,
 )
@@ -161,6 +162,25 @@ def test_check_whiteness__of_uneven_variance_is_white() -> None:
     assert (word(check_whiteness(run_of(y, w)).neighbour_correlation_verdict) == "holds").all()
     with pytest.raises(BadInput, match="subsample"):
         check_whiteness(run_of(y, w).drop_vars("noise_kept_injected"))
+
+
+def test_measure_pattern__covers_and_is_told_from_correlation() -> None:
+    y, w, generator = images(21, steps=400, side=4)
+    pattern = 0.5 * generator.standard_normal((400, 1, 1, 4, 4))
+    pattern -= pattern.mean((3, 4), keepdims=True)  # else part of it is bias
+    found = measure_pattern(run_of(y, w + pattern))
+    power = (pattern**2).mean((1, 2, 3, 4))
+    assert 0.92 <= coverage(found, "pattern_share", power / (1 + power)) <= 0.98
+    none = measure_pattern(run_of(y, moving_average(w)))
+    assert 0.92 <= coverage(none, "pattern_share", 0.0) <= 0.98
+    y, w, _ = images(22, samples=256)
+    w[1] += np.linspace(-1, 1, 8)
+    run = run_of(y, w)
+    assert word(measure_pattern(run).pattern_share_verdict).tolist() == ["holds", "violated", "holds", "holds"]
+    # A pattern looks like correlation in space, and like power that varies less than chance; its own part removed, not.
+    assert word(check_whiteness(run).neighbour_correlation_verdict)[1] == "violated"
+    assert word(check_whiteness(run, part="varying").neighbour_correlation_verdict)[1] == "holds"
+    np.testing.assert_allclose(check_homogeneity(run).chance_variation, 2 / 64, rtol=0.1)
 
 
 # Dependence across steps
