@@ -62,6 +62,41 @@ def run(
 
 
 @app.command()
+def explain(
+    source: Annotated[
+        Path | None, typer.Argument(help="A run's .nc file or a results folder. [default: make the runs]")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
+    ] = "digits-unet",
+    scheme: Annotated[list[str] | None, typer.Option(help="As run; repeat for several. [default: w8a8, w4a8]")] = None,
+    sampler: Annotated[str, typer.Option(help="As run.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 256,
+    keep: Annotated[int, typer.Option(help="Samples whose epsilon and noise are kept whole.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
+    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and predictions are fitted on.")] = 256,
+    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
+    conditioning: Annotated[
+        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    method: Annotated[str, typer.Option(help="Intervals of decompositions: jackknife or bootstrap.")] = "jackknife",
+    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
+) -> None:
+    """Split the noise of runs into slope, bias and residual, and test what corrections assume of the residual."""
+    from studies.explain import explain as explain_noise
+
+    explain_noise(
+        source=source, model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples,
+        keep=keep, seed=seed, calibration_samples=calibration_samples, threads=threads, conditioning=conditioning,
+        guidance=guidance, method=method, out=out, as_json=json,
+    )  # fmt: skip
+
+
+@app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A model with a training recipe, such as digits-unet.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, manifest and card.")] = Path("trained"),
