@@ -75,7 +75,8 @@ def split(dataset: xr.Dataset, variable: str) -> tuple[BlockSums, BlockSums]:
     """
     moments, count = recorded(dataset, variable)
     if not channel_dims(moments):
-        moments = moments.expand_dims("channel")
+        pooled = block_sums(moments, count)
+        return pooled, pooled.expanded("channel")
     (channel,) = channel_dims(moments)
     moments = moments.transpose(..., channel, "block", "moment")
     return block_sums(moments, count, (channel,)), block_sums(moments, count)

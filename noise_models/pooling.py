@@ -108,6 +108,11 @@ class BlockSums:
         """Moments of resamples, shape (resample, *dims), for weights (resample, block): how often a block counts."""
         return self._pooled({order: np.tensordot(weights, sums, 1) for order, sums in self.sums.items()})
 
+    def expanded(self, dim: str) -> BlockSums:
+        """The same sums with a last dimension of length 1."""
+        sums = {order: values[..., None] for order, values in self.sums.items()}
+        return BlockSums((*self.dims, dim), self.centre_y[..., None], self.centre_e[..., None], sums)
+
     def _pooled(self, sums: Mapping[Order, Array]) -> Pooled:
         count = sums[0, 0]
         with np.errstate(divide="ignore", invalid="ignore"):  # no element gives NaN
@@ -166,12 +171,15 @@ def block_sums(moments: xr.DataArray, count: xr.DataArray, over: tuple[str, ...]
 def _shifted(moments: Mapping[Order, Array], order: Order, dy: Array, de: Array) -> Array:
     """Mean of (u + dy)^p (v + de)^q from the means of u^i v^j, by the binomial theorem."""
     p, q = order
-    terms = (
-        comb(p, i) * comb(q, j) * dy ** (p - i) * de ** (q - j) * moments[i, j]
-        for i in range(p, -1, -1)
-        for j in range(q, -1, -1)
-    )
-    return np.asarray(sum(terms))
+    total: Array | float = 0.0
+    for i in range(p, -1, -1):
+        for j in range(q, -1, -1):
+            term: Array | float = float(comb(p, i) * comb(q, j))
+            for shift, power in ((dy, p - i), (de, q - j)):
+                if power:  # a factor of ones costs as much as any other
+                    term = term * shift**power
+            total = total + term * moments[i, j]
+    return np.asarray(total)
 
 
 def sum_without_each(sums: Array) -> Array:
