@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from noise_models.fresh_noise import FreshNoise
     from noise_models.gains import noise_gains
     from noise_models.drift import measure_drift
+    from noise_models.gains import noise_gains
     from noise_models.guidance_dependence import compare_guidance
     from noise_models.held_out import evaluate_held_out
     from noise_models.homogeneity import check_homogeneity
@@ -88,10 +89,12 @@ if TYPE_CHECKING:
         uniform_validity,
     )
     from noise_models.predictors import PREDICTORS
+    from noise_models.propagation import Predictor, predict_noise
     from noise_models.ptqd_fit import fit_ptqd
     from noise_models.ptqd_parameters import estimate_ptqd
     from noise_models.sample_size import samples_needed
     from noise_models.step_dependence import check_step_independence
+    from noise_models.transfer import final_variance, noise_transfer
     from noise_models.whiteness import check_whiteness
 
 __all__ = [
@@ -180,6 +183,7 @@ __all__ = [
     "noise_gains",
     "measure_drift",
     "measure_pattern",
+    "noise_gains",
     "noise_to_signal_from_db",
     "noise_transfer",
     "one_step_change",
