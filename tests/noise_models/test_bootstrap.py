@@ -105,3 +105,19 @@ def test_decompose__of_a_site_whose_every_operand_was_clipped_is_nan_with_that_r
         [result[name][1, 2] for name in ("slope", "bias", "residual_variance", "r_squared", "slope_low")]
     ).all()
     assert int(np.isnan(result.slope).sum()) == 1
+
+
+def test_from_resamples__shifts_by_median_bias_and_by_acceleration() -> None:
+    # Resamples are normal quantiles, so that the end of level p is Phi^-1(p); 70 % of them lie below the estimate.
+    resamples = 100_001
+    resampled = stats.norm.ppf(np.arange(1, resamples + 1) / (resamples + 1))
+    estimate, wide = stats.norm.ppf(0.7), np.sqrt(50 / 49) * stats.t.ppf(0.975, 49)
+    even = from_resamples(estimate, resampled, np.linspace(-1, 1, 50))
+    np.testing.assert_allclose([even.low, even.high], [2 * estimate - wide, 2 * estimate + wide], atol=0.01)
+    without = -(np.arange(50.0) ** 3)
+    moved = without.mean() - without
+    a = (moved**3).sum() / (6 * (moved**2).sum() ** 1.5)
+    assert a > 0.02
+    skewed = from_resamples(estimate, resampled, without)
+    ends = [estimate + z / (1 - a * z) for z in (estimate - wide, estimate + wide)]
+    np.testing.assert_allclose([skewed.low, skewed.high], ends, atol=0.03)

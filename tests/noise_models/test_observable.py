@@ -43,8 +43,8 @@ def test_decompose_observable__clips_rho_so_that_some_variance_is_left() -> None
 
 def test_decompose_observable__removal_drops_elements_beyond_4_sigma_once() -> None:
     generator = np.random.default_rng(3)
-    y = generator.standard_normal((1, 64, 2, 8, 8))
-    e = 0.1 * y + 0.05 * generator.standard_normal(y.shape)
+    y = 3 + generator.standard_normal((1, 64, 2, 8, 8))
+    e = 0.1 * y - 1 + 0.05 * generator.standard_normal(y.shape)
     e[0, ::7, 0, 3, 3] += 3.0
     e = e.astype(np.float32).astype(float)
     y = y.astype(np.float32).astype(float)
