@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.special import fdtrc
+from scipy.special import fdtr, fdtrc, ncfdtr
 
 from noise_models.correlation_length import effective_size
 from noise_models.intervals import ARCTANH, LOG, Interval
@@ -68,8 +68,9 @@ def check_homogeneity(
         of the samples' noise power; ``excess_variation``, less what chance explains (``chance_variation``), and its
         ``_verdict`` against margin^2; ``signal_correlation``, correlation of log noise power and log signal power over
         samples. With groups ``class_share``, the share of the variation of root noise power between samples that
-        classes explain, less chance (epsilon squared), its ``_verdict``, and ``class_p_value`` of the one-way analysis
-        of variance (Brown and Forsythe's test on root mean squares, one per sample, in place of absolute deviations).
+        classes explain, less chance (epsilon squared; it may come out below 0 and below its interval, which holds
+        shares that are possible and is that of normal root powers), its ``_verdict``, and ``class_p_value`` of the
+        one-way analysis of variance (Brown and Forsythe's test on root mean squares, one per sample, in place of absolute deviations).
 
     Raises:
         BadInput: fewer samples, groups that do not fit, the kind was not recorded, or no residual.
@@ -96,6 +97,7 @@ def check_homogeneity(
         data |= interval_variables(
             name, interval, ("step",), unit="1", long_name=long_name,
             definition=f"{definition}; {kind} noise", confidence=confidence, scale=scale,
+            method="inverted noncentral F" if name == "class_share" else "jackknife",
         )  # fmt: skip
     chance_attrs = {"units": "1", "long_name": "variation by chance", "definition": f"2 / m, m = {how}"}
     data["chance_variation"] = xr.Variable(("step",), np.broadcast_to(chance, noise.shape[1:]).copy(), chance_attrs)
@@ -157,9 +159,28 @@ def _classes(groups: np.ndarray, deviation: Array, confidence: float) -> tuple[I
     between, within = _between(n, z), _about_mean(n, z, zz) - _between(n, z)
     freedom = len(names) - 1, len(groups) - len(names)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = fdtrc(*freedom, between / freedom[0] / (within / freedom[1]))
+        f = between / freedom[0] / (within / freedom[1])
+        p = fdtrc(*freedom, f)
+    low, high = (_share_at(level, f, freedom) for level in ((1 + confidence) / 2, (1 - confidence) / 2))
+    undefined = interval.reason != 0
+    interval = interval._replace(low=np.where(undefined, np.nan, low), high=np.where(undefined, np.nan, high))
     attrs = {"units": "1", "long_name": "p-value of equal noise in all classes", "definition": f"F{freedom}"}
     return interval, xr.Variable(("step",), p, attrs)
+
+
+def _share_at(level: float, f: Array, freedom: tuple[int, int]) -> Array:
+    """Share explained, nc / (nc + samples), under which the statistic F stays below ``f`` with probability ``level``.
+
+    Inverts the noncentral F distribution by bisection over the share (Steiger 2004, Beyond the F test); 0 where even
+    that of no effect does. The jackknife fails here, since the estimate's derivative vanishes where classes are alike.
+    """
+    samples = sum(freedom) + 1
+    low, high = np.zeros_like(f), np.ones_like(f)
+    for _ in range(60):
+        middle = (low + high) / 2
+        beyond = ncfdtr(*freedom, samples * middle / (1 - middle), f) > level  # falls as the share grows
+        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+    return np.where(fdtr(*freedom, f) > level, (low + high) / 2, 0.0)
 
 
 def _between(n: Array, z: Array) -> Array:
@@ -195,6 +216,6 @@ _FACTS = {
         "correlation of noise and signal power", "Pearson's r over samples of log mean r^2 and log mean y^2", "arctanh",
     ),
     "class_share": (
-        "variation of noise between classes", "epsilon squared of root mean r^2 per sample by class", "its own",
+        "variation of noise between classes", "epsilon squared of root mean r^2 per sample by class", "noncentral F",
     ),
 }  # fmt: skip

@@ -29,7 +29,8 @@ def interval_variables(
     def variable(values: np.ndarray, prefix: str) -> xr.Variable:
         return xr.Variable(dims, values, {"units": unit, "long_name": f"{prefix}{long_name}", "definition": definition})
 
-    how = f"block jackknife, formed on the {scale} scale" if method == "jackknife" else "block bootstrap, BCa"
+    jackknife = f"block jackknife, formed on the {scale} scale"
+    how = {"jackknife": jackknife, "bootstrap": "block bootstrap, BCa"}.get(method, method)
     formed = {"confidence": confidence, "interval": how}
     result = {
         name: variable(interval.estimate, ""),

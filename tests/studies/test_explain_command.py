@@ -29,9 +29,10 @@ def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder under which the command ran once."""
+    """A results folder under which the command ran once; its figures are made but not rendered, to save time."""
     out = tmp_path_factory.mktemp("explained")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("studies.plots.style.figure_bytes", lambda figure, suffix: suffix.encode())
         assert qnoise(patch, "explain", *SMALL, "--out", str(out)) == 0
     return out
 
@@ -98,6 +99,9 @@ def test_explain__takes_a_folder_or_one_file_and_says_what_it_lacks(
     assert "held-out" not in printed
     explained = read(only(tmp_path, "explained-w4a8-none*/*.nc"))
     assert "BCa" in explained.decomposition_slope_low.attrs["interval"]
+    pages = [path.read_bytes()[:4] for path in tmp_path.rglob("*.pdf")]
+    assert pages
+    assert set(pages) == {b"%PDF"}
 
 
 @pytest.mark.parametrize(
