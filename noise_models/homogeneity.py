@@ -70,7 +70,8 @@ def check_homogeneity(
         samples. With groups ``class_share``, the share of the variation of root noise power between samples that
         classes explain, less chance (epsilon squared; it may come out below 0 and below its interval, which holds
         shares that are possible and is that of normal root powers), its ``_verdict``, and ``class_p_value`` of the
-        one-way analysis of variance (Brown and Forsythe's test on root mean squares, one per sample, in place of absolute deviations).
+        one-way analysis of variance (Brown and Forsythe's test on root mean squares, one per sample, in place of
+        absolute deviations).
 
     Raises:
         BadInput: fewer samples, groups that do not fit, the kind was not recorded, or no residual.
