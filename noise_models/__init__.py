@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from noise_models.fresh_noise import FreshNoise
     from noise_models.gains import noise_gains
     from noise_models.drift import measure_drift
+    from noise_models.exact_path import GaussianPath, gaussian_path
     from noise_models.gains import noise_gains
     from noise_models.guidance_dependence import compare_guidance
     from noise_models.held_out import evaluate_held_out
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from noise_models.line import SampleDistance, mixture_cdf, mixture_quantile, sample_wasserstein
     from noise_models.metrics import mean_ratio_sqnr_db, sqnr_db
     from noise_models.mixture_path import LinePath, line_path
+    from noise_models.normality import check_normality, residual_shape
+    from noise_models.observable import decompose_observable
     from noise_models.overload import (
         Clip,
         Convention,
@@ -61,8 +64,6 @@ if TYPE_CHECKING:
         distortion,
         optimal_clip,
     )
-    from noise_models.normality import check_normality, residual_shape
-    from noise_models.observable import decompose_observable
     from noise_models.pattern import measure_pattern
     from noise_models.pooling import BlockSums, Pooled, block_sums
     from noise_models.precision.budget_rule import budgeted_policy
@@ -75,10 +76,14 @@ if TYPE_CHECKING:
     from noise_models.precision.ptqd_rule import ptqd_policy
     from noise_models.precision.selection import exact_selection, greedy_selection
     from noise_models.precision.sigmoid_rule import effective_bits, round_bits, sigmoid_policy
+    from noise_models.predictors import PREDICTORS
     from noise_models.propagation import Predictor, predict_noise
     from noise_models.ptqd_fit import fit_ptqd
     from noise_models.step_variance import one_step_change, one_step_variance
     from noise_models.timestep_aware import TimestepAware, fit_timestep_aware
+    from noise_models.ptqd_parameters import estimate_ptqd
+    from noise_models.sample_size import samples_needed
+    from noise_models.step_dependence import check_step_independence
     from noise_models.transfer import final_variance, noise_transfer
     from noise_models.uniform import (
         RoundingError,
@@ -88,13 +93,6 @@ if TYPE_CHECKING:
         uniform_noise_power,
         uniform_validity,
     )
-    from noise_models.predictors import PREDICTORS
-    from noise_models.propagation import Predictor, predict_noise
-    from noise_models.ptqd_fit import fit_ptqd
-    from noise_models.ptqd_parameters import estimate_ptqd
-    from noise_models.sample_size import samples_needed
-    from noise_models.step_dependence import check_step_independence
-    from noise_models.transfer import final_variance, noise_transfer
     from noise_models.whiteness import check_whiteness
 
 __all__ = [
@@ -144,6 +142,8 @@ __all__ = [
     "check_step_independence",
     "check_whiteness",
     "compare_guidance",
+    "compare_layers",
+    "contraction_noise",
     "db_from_amplitude_ratio",
     "db_from_noise_to_signal",
     "db_from_power_ratio",
@@ -153,6 +153,7 @@ __all__ = [
     "effective_bits",
     "exact_selection",
     "decompose_observable",
+    "distortion",
     "estimate_ptqd",
     "evaluate_held_out",
     "feasibility",
@@ -175,14 +176,13 @@ __all__ = [
     "line_path",
     "linear_gains",
     "mean_ratio_sqnr_db",
+    "measure_drift",
+    "measure_pattern",
     "mixture_cdf",
     "mixture_kl",
     "mixture_kl_monte_carlo",
     "mixture_quantile",
     "network_gains",
-    "noise_gains",
-    "measure_drift",
-    "measure_pattern",
     "noise_gains",
     "noise_to_signal_from_db",
     "noise_transfer",
@@ -199,11 +199,13 @@ __all__ = [
     "ptqd_snr_f",
     "ptqd_threshold_db",
     "round_bits",
+    "residual_shape",
     "rounding_error",
     "rounding_error_series",
     "sample_wasserstein",
     "sampler_error",
     "sampler_gains",
+    "samples_needed",
     "shares_within",
     "sigmoid_policy",
     "smallest_ratio",
@@ -212,9 +214,6 @@ __all__ = [
     "uniform_noise_power",
     "uniform_policies",
     "uniform_validity",
-    "residual_shape",
-    "samples_needed",
-    "sqnr_db",
     "verdict_counts",
 ]
 
