@@ -111,7 +111,7 @@ def _require_same_samples(base: xr.Dataset, dataset: xr.Dataset) -> None:
                 got=f"{first.get(field)!r} and {second.get(field)!r}",
                 fix="run both on the same noise stream",
             )
-    require_same_scope(first, second)
+    require_same_scope(first, second, "a comparison")
 
 
 _STATISTICS = {

@@ -66,7 +66,7 @@ def _weights(runs: Sequence[xr.Dataset]) -> np.ndarray:
         raise BadInput("runs must have guidance weights, each once", got=weights, fix="run with conditions")
     first, *others = (_without_guidance(config) for config in configs)
     for other in others:
-        require_same_scope(first, other)
+        require_same_scope(first, other, "a comparison")
         for field in ("purpose", "seed", "samples"):
             if first.get(field) != other.get(field):
                 raise BadInput(

@@ -123,8 +123,9 @@ def _fitted(fit: xr.Dataset, use: xr.Dataset) -> tuple[Pooled, Pooled]:
             f"samples that fit must have purpose {PURPOSE!r}", got=repr(configs[0]["purpose"]),
             fix=f"run with purpose={PURPOSE!r}",
         )  # fmt: skip
-    require_same_scope(*configs)
-    require_disjoint(*configs)
+    fitted, used = configs
+    require_same_scope(fitted, used, "a prediction")
+    require_disjoint(fitted, used, "a prediction")
     pooled, channels = split(fit, "epsilon_injected")
     blocks = len(pooled.shares)
     if blocks < MIN_BLOCKS:
