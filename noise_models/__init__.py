@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from noise_models.absorbable import feasibility, feasibility_map
     from noise_models.absorption import absorb, absorbable_bound, lambda_weight
     from noise_models.absorption_account import account_absorption, earlier_weights
+    from noise_models.assumptions import ASSUMPTIONS, check_assumptions, verdict_counts
     from noise_models.carried import carried_excess
     from noise_models.changes import injected_endpoint, paired_change
-    from noise_models.absorption import absorb, absorbable_bound, feasibility, lambda_weight
-    from noise_models.assumptions import ASSUMPTIONS, check_assumptions, verdict_counts
     from noise_models.conversions import (
         amplitude_ratio_from_db,
         db_from_amplitude_ratio,
@@ -36,12 +35,10 @@ if TYPE_CHECKING:
     from noise_models.densities import Density, Folded, Gaussian, Laplace, Uniform
     from noise_models.discretization import sampler_error
     from noise_models.divergences import Estimate, gaussian_kl, gaussian_wasserstein, mixture_kl, mixture_kl_monte_carlo
+    from noise_models.drift import measure_drift
     from noise_models.exact_path import GaussianPath, gaussian_path
     from noise_models.final_samples import final_distribution, final_distribution_change
     from noise_models.fresh_noise import FreshNoise
-    from noise_models.gains import noise_gains
-    from noise_models.drift import measure_drift
-    from noise_models.exact_path import GaussianPath, gaussian_path
     from noise_models.gains import noise_gains
     from noise_models.guidance_dependence import compare_guidance
     from noise_models.held_out import evaluate_held_out
@@ -79,11 +76,11 @@ if TYPE_CHECKING:
     from noise_models.predictors import PREDICTORS
     from noise_models.propagation import Predictor, predict_noise
     from noise_models.ptqd_fit import fit_ptqd
-    from noise_models.step_variance import one_step_change, one_step_variance
-    from noise_models.timestep_aware import TimestepAware, fit_timestep_aware
     from noise_models.ptqd_parameters import estimate_ptqd
     from noise_models.sample_size import samples_needed
     from noise_models.step_dependence import check_step_independence
+    from noise_models.step_variance import one_step_change, one_step_variance
+    from noise_models.timestep_aware import TimestepAware, fit_timestep_aware
     from noise_models.transfer import final_variance, noise_transfer
     from noise_models.uniform import (
         RoundingError,
@@ -96,8 +93,8 @@ if TYPE_CHECKING:
     from noise_models.whiteness import check_whiteness
 
 __all__ = [
-    "D2DPM",
     "ASSUMPTIONS",
+    "D2DPM",
     "PREDICTORS",
     "PTQD",
     "BlockSums",
@@ -133,9 +130,6 @@ __all__ = [
     "budgeted_policy",
     "candidate_table",
     "carried_excess",
-    "compare_layers",
-    "compare_policies",
-    "contraction_noise",
     "check_assumptions",
     "check_homogeneity",
     "check_normality",
@@ -149,12 +143,9 @@ __all__ = [
     "db_from_noise_to_signal",
     "db_from_power_ratio",
     "decompose",
-    "distortion",
-    "earlier_weights",
-    "effective_bits",
-    "exact_selection",
     "decompose_observable",
     "distortion",
+    "earlier_weights",
     "effective_bits",
     "estimate_ptqd",
     "evaluate_held_out",
