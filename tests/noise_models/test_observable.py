@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from planted_noise import planted, recorded_images, recorded_one_sample_per_block, recorded_run
 
-from noise_models import decompose, decompose_observable, estimate_ptqd, fit_ptqd
+from noise_models import decompose, decompose_observable, estimate_ptqd, fit_d2dpm, fit_ptqd
 from samplers import BadInput
 
 K, BIAS, SIGMA = [0.2, -0.1], [[0.1, -0.3], [0.0, 0.2]], [0.3, 0.5]
@@ -107,3 +107,12 @@ def test_ptqd_parameters__cover_at_their_nominal_rate(variant: str) -> None:
     for name, truth in truths.items():
         covered = (found[f"{name}_low"] <= truth) & (truth <= found[f"{name}_high"])
         assert 0.92 <= float(covered.mean()) <= 0.98, name
+
+
+@pytest.mark.parametrize("by", ["step", "channel"])
+def test_decompose_observable__agrees_with_the_correction_fitted_on_the_same_run(by: str) -> None:
+    run = recorded_run(*planted(7, K, BIAS, SIGMA, mean=1.0))
+    fit, found = fit_d2dpm(run, by=by), decompose_observable(run, by=by)
+    for name in ("mean_output", "mean_noise", "slope", "conditional_variance"):
+        expected = found[name].values if by == "channel" else found[name].values[:, None]
+        np.testing.assert_allclose(getattr(fit, name), np.broadcast_to(expected, (2, 2)), rtol=1e-9, err_msg=name)
