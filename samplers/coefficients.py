@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,9 +239,7 @@ class Transition(NamedTuple):
     alpha_cumprod_previous: Scalar
 
 
-def transitions(
-    schedule: NoiseSchedule, timesteps: NDArray[np.int64], final_alpha_cumprod: Scalar
-) -> Iterator[Transition]:
+def transitions(schedule: NoiseSchedule, timesteps: NDArray[Any], final_alpha_cumprod: Scalar) -> Iterator[Transition]:
     """Pair each timestep with the next in the run; after the last come timestep -1 and ``final_alpha_cumprod``.
 
     Args:

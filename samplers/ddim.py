@@ -110,7 +110,8 @@ class DDIM(Method):
             then combines x0 and x_t alone, equal to diffusers' up to rounding.
 
     Raises:
-        BadInput: an argument breaks its rule, or the network predicts epsilon and the run visits abar = 0; for eta the message names the first step that does not allow it.
+        BadInput: an argument breaks its rule, or the network predicts epsilon and the run visits abar = 0; for eta the
+            message names the first step that does not allow it.
     """
 
     eta: float = 0.0

@@ -110,6 +110,11 @@ class DDPM(Method):
         """The method: "ddpm"."""
         return "ddpm"
 
+    @property
+    def learns_variance(self) -> bool:
+        """Whether variance_type is learned or learned_range."""
+        return self.variance_type not in FIXED_VARIANCES
+
     @cached_property
     def updates(self) -> tuple[Update, ...]:
         """One :class:`Update` per step, in loop order."""

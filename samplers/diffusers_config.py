@@ -1,4 +1,4 @@
-"""From a diffusers ``scheduler_config.json`` to the sampler that takes the same steps. diffusers itself is not needed."""
+"""From a diffusers ``scheduler_config.json`` to the sampler that takes the same steps, without diffusers itself."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def sampler_from_config(
     for knob, (needed, default) in kind.needs.items():
         if config.get(knob, default) not in (needed, None):
             raise BadInput(f"{knob} of {name} must be {needed}", got=config.get(knob, default), fix="build another one")
-    given = {knob: config[knob] if knob in config else default for knob, default in kind.knobs.items()}
+    given = {knob: config.get(knob, default) for knob, default in kind.knobs.items()}
     given = {knob: value for knob, value in given.items() if value is not None} | dict(kind.fixed) | changes
     if given.get("lambda_min_clipped") in (float("-inf"), "-inf"):
         del given["lambda_min_clipped"]

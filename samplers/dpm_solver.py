@@ -1,4 +1,4 @@
-"""DPM-Solver++ (Lu et al. 2022b, arXiv:2211.01095) of order 1 and 2, multistep (2M) and singlestep (2S), and its SDE form.
+"""DPM-Solver++ (Lu et al. 2022b, arXiv:2211.01095) of order 1, 2M (multistep) and 2S (singlestep), and its SDE form.
 
 With alpha = sqrt(abar), s = sqrt(1 - abar), lambda = log(alpha / s), h = lambda' - lambda and m the predicted x0:
 
@@ -10,8 +10,8 @@ r, r = h_before / h, and phi = (1 - e^{-h}) / 2 by ``midpoint``, (e^{-h} - 1) / 
 2h for h, and (1 - e^{-2h}) / (-2h) + 1).
 
 Order 2S takes two nodes in one: from x at the first, one step of order 1 to the second, a call there, and
-x' = (s'/s) x + alpha' (1 - e^{-h}) m_first + alpha' phi (m_second - m_first) / r over both, r the first's share of h. As
-an update from the second node, x is what the step of order 1 came from.
+x' = (s'/s) x + alpha' (1 - e^{-h}) m_first + alpha' phi (m_second - m_first) / r over both, r the first's share of h.
+As an update from the second node, x is what the step of order 1 came from.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from samplers.errors import BadInput
 from samplers.euler import sigma_of
 from samplers.sigma_method import SigmaMethod
 from samplers.sigma_nodes import Floats
+from samplers.table_arithmetic import Scalar
 from samplers.validation import require_bool, require_choice, require_int, require_real
 
 ALGORITHM_TYPES = ("dpmsolver++", "sde-dpmsolver++")
@@ -37,7 +38,7 @@ SOLVERS = ("multistep", "singlestep")
 _ZERO = np.float64(0)
 
 
-def step_size(here: Node, there: Node) -> np.float64:
+def step_size(here: Node, there: Node) -> Scalar:
     """h = lambda' - lambda, which is log(sigma / sigma'); infinite for a step to abar = 1."""
     with np.errstate(divide="ignore"):
         return np.log(sigma_of(here)) - np.log(sigma_of(there))
@@ -89,7 +90,7 @@ def _first_order(here: Node, there: Node, stochastic: bool) -> Update:
     )
 
 
-def _slope_weight(h: np.float64, solver_type: str, stochastic: bool) -> np.float64:
+def _slope_weight(h: Scalar, solver_type: str, stochastic: bool) -> Scalar:
     """phi."""
     u = 2 * h if stochastic else h
     if solver_type == "midpoint":
@@ -117,7 +118,7 @@ def _singlestep(start: Node, middle: Node, there: Node, solver_type: str, trial:
     return _with_x0(from_middle, kept, slope, whole.x0_coefficient - slope - kept * trial.x0_coefficient)
 
 
-def _with_x0(update: Update, x: np.float64, x0: np.float64, x0_before: np.float64) -> Update:
+def _with_x0(update: Update, x: Scalar, x0: Scalar, x0_before: Scalar) -> Update:
     return Update(
         timestep=update.timestep,
         previous_timestep=update.previous_timestep,
@@ -202,8 +203,7 @@ class DPMSolver(SigmaMethod):
             low_end = self.euler_at_final or zero or (self.lower_order_final and count < 15)
             return tuple(1 if i == 0 or (low_end and i == count - 1) else 2 for i in range(count))
         lower = self.lower_order_final or zero or count % 2
-        pairs = ((1, 2) * ((count - 1) // 2) + ((1,) if count % 2 else (1, 1))) if lower else (1, 2) * (count // 2)
-        return pairs
+        return ((1, 2) * ((count - 1) // 2) + ((1,) if count % 2 else (1, 1))) if lower else (1, 2) * (count // 2)
 
     @property
     def spaced(self) -> Floats:
@@ -218,9 +218,9 @@ class DPMSolver(SigmaMethod):
         total, count = self.schedule.num_train_timesteps, self.num_inference_steps
         used = total - self._left_out()
         if self.timestep_spacing == "linspace":
-            chosen = np.linspace(0, used - 1, count + 1).round()[:0:-1]
+            chosen: Floats = np.linspace(0, used - 1, count + 1).round()[:0:-1]
         elif self.timestep_spacing == "leading":
-            chosen = (np.arange(count + 1) * (used // (count + 1)))[:0:-1] + self.steps_offset
+            chosen = (np.arange(count + 1.0) * (used // (count + 1)))[:0:-1] + self.steps_offset
         else:
             chosen = np.arange(used, 0, -total / count).round() - 1
         if len(chosen) != count or chosen[-1] < 0 or chosen[0] >= total:

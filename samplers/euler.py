@@ -6,8 +6,8 @@ With y = x / sqrt(abar), sigma = sqrt(1 - abar) / sqrt(abar) and the derivative 
 - ancestral: sigma_up^2 = sigma'^2 (sigma^2 - sigma'^2) / sigma^2, sigma_down^2 = sigma'^2 - sigma_up^2,
   y' = y + (sigma_down - sigma) (y - x0) / sigma + sigma_up z.
 
-Both are written in x0 and x, so that a clipped x0 bends the derivative as it does in diffusers' Heun. Euler is DDIM with
-eta = 0 on the same nodes, ancestral is DDIM with eta = 1 (and DDPM with fixed_small).
+Both are written in x0 and x, so that a clipped x0 bends the derivative as it does in diffusers' Heun. Euler is DDIM
+with eta = 0 on the same nodes, ancestral is DDIM with eta = 1 (and DDPM with fixed_small).
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ EXACT = 2**53
 class FixedPointState:
     """Codes -2^(bits-1) .. 2^(bits-1) - 1 in steps of 2^-fraction_bits.
 
-    Saturation is part of the format and no error: what lies outside, infinities included, becomes the nearest end. It is
-    not silent: :meth:`saturated` counts elements at the two ends, and a paired run stores that count for every step
+    Saturation is part of the format and no error: what lies outside, infinities included, becomes the nearest end. It
+    is not silent: :meth:`saturated` counts elements at the two ends, and a paired run stores that count for every step
     (``state_saturated_accumulated``), of x and of the predicted x0. x0 = (x - sqrt(1 - abar) epsilon) / sqrt(abar) is
     large at the first steps, and needs more integer bits than x: 8 above the sign for sqrt(abar) = 1/160.
 
@@ -87,8 +87,8 @@ class FixedPointState:
             divisor: not 0.
 
         Raises:
-            BadInput: every coefficient is 0, a tensor is missing or has another dtype, or sum_i |coefficient code| times
-                2^(bits-1) exceeds 2^53: the sum might then not be exact.
+            BadInput: every coefficient is 0, a tensor is missing or has another dtype, or sum_i |coefficient code|
+                times 2^(bits-1) exceeds 2^53: the sum might then not be exact.
         """
         unit = 2.0**self.coefficient_fraction_bits
         terms = [(c, t) for c, t in zip(map(float, coefficients), tensors, strict=True) if c != 0]

@@ -58,7 +58,7 @@ def sample(
         output = denoiser(x.to(denoiser_dtype), update.timesteps(len(x)))
         if split_variance(x, output)[0].shape != x.shape:
             raise BadInput(
-                "the denoiser must return a tensor of its input's shape, or of twice its channels with a variance",
+                "the denoiser must return its input's shape, or twice its channels for a learned variance",
                 got=f"{tuple(output.shape)} for input {tuple(x.shape)}",
                 fix="unwrap the output",
             )

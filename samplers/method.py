@@ -123,6 +123,11 @@ class Method:
         return None
 
     @property
+    def learns_variance(self) -> bool:
+        """Whether the weight of fresh noise comes from the network."""
+        return False
+
+    @property
     def init_noise_sigma(self) -> float:
         """Scale of the initial noise: x_T = init_noise_sigma z."""
         return 1.0
@@ -130,13 +135,18 @@ class Method:
     def predict(self, state: State, update: Update, x: Tensor, model_output: Tensor) -> Prediction:
         """x0 and epsilon from what the network returned for x; x0 clipped where the method clips it.
 
-        Of an output with twice x's channels (axis 1) the second half is the network's own variance: used where the
-        update asks for it (``Update.learned``), dropped elsewhere.
+        Of a network that predicts its variance too, the output has twice x's channels (axis 1), the variance's last.
 
         Raises:
-            BadInput: the update needs a variance that the output does not hold.
+            BadInput: the output holds a variance that this method does not use, or lacks one that it needs.
         """
         output, variance = split_variance(x, model_output)
+        if variance is not None and not self.learns_variance:
+            raise BadInput(
+                f"{self.name} takes no variance from the network, so outputs must have their input's shape",
+                got=f"{tuple(model_output.shape)} for input {tuple(x.shape)}",
+                fix="unwrap the output and drop its second half, or use DDPM with variance_type learned_range",
+            )
         prediction = clipped(self.clipping, *predict(state, self.prediction_type, update, x, output))
         if update.learned is None:
             return prediction
@@ -193,7 +203,7 @@ def split_variance(x: Tensor, output: Tensor) -> tuple[Tensor, Tensor | None]:
     return output, None
 
 
-def nodes_of(schedule: NoiseSchedule, timesteps: NDArray[np.int64], final: Scalar) -> tuple[Node, ...]:
+def nodes_of(schedule: NoiseSchedule, timesteps: NDArray[Any], final: Scalar) -> tuple[Node, ...]:
     """The nodes of timesteps on a schedule's grid; the last is timestep -1 with abar = ``final``."""
     abar = schedule.alphas_cumprod
     return (*(Node(int(t), abar[t]) for t in timesteps), Node(-1, final))

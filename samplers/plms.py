@@ -10,9 +10,9 @@ with e' of linear multistep methods (eq. 12; e_j was predicted j steps before):
 The trial's epsilon is not used again. The step that it corrects is an update from the trial's end: x~ plus half the
 transfer of e_trial - e_0.
 
-Order: the weights are those of equal steps in sigma = sqrt((1 - abar) / abar), where epsilon is dy/dsigma. On such nodes
-the first two steps err by h^3 each, a step of four by h^5: the run has order 3. On other nodes every step takes the mean
-of epsilon over the index for its mean over sigma, which errs by h^3: order 2, which is what the paper states.
+Order: the weights are those of equal steps in sigma = sqrt((1 - abar) / abar), where epsilon is dy/dsigma. On such
+nodes the first two steps err by h^3 each, a step of four by h^5: the run has order 3. On other nodes every step takes
+the mean of epsilon over the index for its mean over sigma, which errs by h^3: order 2, which is what the paper states.
 """
 
 from __future__ import annotations

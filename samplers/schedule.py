@@ -106,7 +106,7 @@ class NoiseSchedule:
         return _tables(self)[1]
 
     def config(self) -> dict[str, object]:
-        """The arguments as a plain dict; trained_betas, as a list, and rescale_betas_zero_snr only where they are used."""
+        """The arguments as a plain dict; trained_betas (a list) and rescale_betas_zero_snr only where they are used."""
         values = dataclasses.asdict(self)
         betas = values.pop("trained_betas")
         if not values["rescale_betas_zero_snr"]:
