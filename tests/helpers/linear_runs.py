@@ -1,8 +1,8 @@
 """Runs on Gaussian data as exact linear algebra: what a sampler makes of 1, x_T and every z, by its own steps.
 
-Data N(m, s^2): x_t has variance V = abar s^2 + 1 - abar, the exact epsilon is sqrt(1 - abar) (x - sqrt(abar) m) / V, and
-the probability flow keeps (x - sqrt(abar) m) / sqrt(V). A tensor of coefficients over (1, x_T, z_1, ..., z_n) stands for
-x, so that one run of the sampler's own code gives mean and variance of every step without sampling.
+Data N(m, s^2): x_t has variance V = abar s^2 + 1 - abar, the exact epsilon is sqrt(1 - abar) (x - sqrt(abar) m) / V,
+and the probability flow keeps (x - sqrt(abar) m) / sqrt(V). A tensor of coefficients over (1, x_T, z_1, ..., z_n)
+stands for x, so that one run of the sampler's own code gives mean and variance of every step without sampling.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Claim: samplers that are one method by theory have the same coefficients, and the mixture comes out of all of them.
 
-Euler = DPM-Solver++ of order 1 = DDIM with eta 0; Euler ancestral = SDE-DPM-Solver++ of order 1 = DDIM with eta 1 = DDPM
-fixed_small; Heun's two forms are one. Mixture: 0.3 N(-1.5, 0.2^2) + 0.7 N(1, 0.4^2), exact epsilon.
+Euler = DPM-Solver++ of order 1 = DDIM with eta 0; Euler ancestral = SDE-DPM-Solver++ of order 1 = DDIM with eta 1 =
+DDPM fixed_small; Heun's two forms are one. Mixture: 0.3 N(-1.5, 0.2^2) + 0.7 N(1, 0.4^2), exact epsilon.
 """
 
 import math
