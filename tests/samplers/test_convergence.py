@@ -1,8 +1,8 @@
 """Claim: between fixed ends of a continuous schedule every sampler converges to the exact Gaussian with its own order.
 
-Orders are the slope of error over step, where it has settled. Deterministic samplers are held against the probability flow, and
-stochastic ones against the time-reversed forward process, both exactly (``linear_runs``). There the predicted x0 is a
-martingale, so the mean of a run from one point is right for any number of steps: only its variance has an order.
+Orders are the slope of error over step, where it has settled. Deterministic samplers are held against the probability
+flow, and stochastic ones against the time-reversed forward process, both exactly (``linear_runs``). There the predicted
+x0 is a martingale, so the mean of a run from one point is right for any number of steps: its variance has the order.
 """
 
 from itertools import pairwise

@@ -1,7 +1,7 @@
 """Claim: DDIM's and DDPM's clipping, learned variances, zero terminal SNR and configurations are diffusers'.
 
-With float32 tables and a float32 state every step is bit-equal, but for DDIM's use_clipped_model_output: it is one linear
-update of x0 and x here and two of them in diffusers.
+With float32 tables and a float32 state every step is bit-equal, but for DDIM's use_clipped_model_output: it is one
+linear update of x0 and x here and two of them in diffusers.
 """
 
 import os
