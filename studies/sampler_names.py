@@ -1,4 +1,4 @@
-"""Samplers by the names of the command line, and their knobs as text. Nothing heavy is imported before a sampler is built.
+"""Samplers by the names of the command line, and their knobs as text. Nothing heavy is imported at import.
 
 Knobs have diffusers' names: ``--sampler dpm-solver++ --knob solver_order=1 --knob use_karras_sigmas=true``.
 """
