@@ -20,6 +20,7 @@ from aten_macs import aten_macs
 from families import FAMILIES, make, ramp
 
 import simulator
+from samplers.coefficients import Update
 from samplers.ddim import DDIM
 from samplers.ddpm import DDPM
 from samplers.dpm_solver import DPMSolver
@@ -27,6 +28,7 @@ from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
 from samplers.state import Float64State
 from simulator.calibration.collector import Collector
+from simulator.correction import NoCorrection
 from simulator.instrument.coverage import cover
 from simulator.instrument.forward import forward
 from simulator.models.conditioning import Conditioning
@@ -371,6 +373,16 @@ def test_load_sampler__is_the_pipelines_scheduler(unet):
         load_sampler(unet / "unet", 12)
 
 
+class LessNoise(NoCorrection):
+    """Takes a variance out of the noise that each element gets."""
+
+    def __init__(self, variance: float) -> None:
+        self.variance, self.name = variance, f"less-noise-{variance}"
+
+    def update(self, step: int, update: Update) -> Update:
+        return update.less_noise(self.variance)
+
+
 @torch.no_grad()
 def test_learned_variance__of_a_dit_steers_each_elements_noise(tmp_path):
     make("DiT").save_pretrained(tmp_path / "transformer")
@@ -394,6 +406,11 @@ def test_learned_variance__of_a_dit_steers_each_elements_noise(tmp_path):
     assert np.isnan(found.c.values[:-1]).all()
     assert found.c.values[-1] == 0
     assert (found.epsilon_accumulated.sel(moment="ee") > 0).all()
+    quiet, still = (
+        simulator.run(simulator.Arm(network, LessNoise(taken)), sampler, samples=2) for taken in (1e-3, 10.0)
+    )
+    assert not np.array_equal(quiet.sample_quantized, found.sample_quantized)
+    assert not np.array_equal(still.sample_quantized, quiet.sample_quantized)
     with pytest.raises(BadInput, match="ddim takes no variance from the network"):
         simulator.calibrate_ranges(model, DDIM(model.schedule, 3), samples=2, conditioning=labels)
     plain = simulator.QuantizedModel(mean, simulator.Scheme.parse("w4a8"), ranges, conditioning=labels)

@@ -118,6 +118,18 @@ def test_fixed_point_arm__shows_the_updates_noise_beside_float64(tiny_model, flo
     assert "state_saturated_accumulated" not in plain
 
 
+def test_fixed_point_arm__rounds_what_a_correction_makes(tiny_model, quantized):
+    sampler, state = DDIM(tiny_model.schedule, 4, 0.5), FixedPointState(20, 6, 16)
+    found = run(Arm(quantized, ScaledEpsilon(), state), sampler, samples=3, sites=False)
+    step = iter(range(4))
+
+    def halved(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return state.cast(quantized(x, timestep, step=next(step), audit=False)) / 2
+
+    own = sample(halved, sampler, NoiseStream(0, "evaluate"), range(3), (1, 8, 8), state=state)
+    np.testing.assert_array_equal(found.sample_quantized, own.float().numpy())
+
+
 def test_fixed_point_arm__saturation_is_counted(tiny_model, float_like):
     sampler = DDIM(tiny_model.schedule, 4)
     # x0 = x / sqrt(abar) is beyond 4 at the first step, where sqrt(abar) is 0.14
