@@ -75,7 +75,8 @@ def noise_gains(
         def network(x: Tensor, timestep: Tensor, call=call) -> Tensor:  # type: ignore[no-untyped-def]
             return (call or plain_call)(model.module, x, timestep)
 
-        visited, x, kept = [], noise.initial(members, model.sample_shape), history_length(sampler.updates)
+        visited, kept = [], history_length(sampler.updates)
+        x = sampler.init_noise_sigma * noise.initial(members, model.sample_shape)
         earlier: tuple[Prediction, ...] = ()
         for step, update in enumerate(sampler.updates):
             visited.append(x.float())

@@ -126,7 +126,7 @@ def predict_noise(
         for done, start in enumerate(batches):
             members = np.arange(start, min(start + batch_size, samples))
             call = call_for(model, first.conditioning, members)
-            x = noise.initial(members, shape)
+            x = sampler.init_noise_sigma * noise.initial(members, shape)
             earlier: tuple[Prediction, ...] = ()
             for walk in walks:
                 walk.begin(x)

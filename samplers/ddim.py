@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from samplers.coefficients import Update, transitions
 from samplers.errors import BadInput
@@ -74,6 +75,21 @@ def ddim_with_sigma(update: Update, sigma: SupportsFloat) -> Update:
     )
 
 
+def without_epsilon(update: Update) -> Update:
+    """The same update in x0 and x_t alone, with epsilon = (x_t - sqrt(abar) x0) / sqrt(1 - abar) put in.
+
+    Equal as long as epsilon is the one that goes with x0; with a clipped x0, epsilon follows it.
+    """
+    signal, noise = update.sqrt_alpha_cumprod, update.sqrt_one_minus_alpha_cumprod
+    weight = update.epsilon_coefficient / noise
+    return dataclasses.replace(
+        update,
+        x0_coefficient=update.x0_coefficient - weight * signal,
+        x_coefficient=update.x_coefficient + weight,
+        epsilon_coefficient=update.epsilon_coefficient.dtype.type(0),
+    )
+
+
 @dataclass(frozen=True)
 class DDIM(Method):
     """The DDIM family: deterministic at eta = 0, ancestral sampling (DDPM with fixed_small) at eta = 1.
@@ -90,14 +106,18 @@ class DDIM(Method):
     Args, beside those of :class:`samplers.method.Method`:
         eta: at least 0; above 1 as long as 1 - abar' - sigma^2 stays non-negative at every step.
         set_alpha_to_one: what the last step leads to.
+        use_clipped_model_output: take epsilon from the clipped x0, (x_t - sqrt(abar) x0) / sqrt(1 - abar). The update
+            then combines x0 and x_t alone, equal to diffusers' up to rounding.
 
     Raises:
-        BadInput: an argument breaks its rule; for eta the message names the first step that does not allow it.
+        BadInput: an argument breaks its rule, or the network predicts epsilon and the run visits abar = 0; for eta the
+            message names the first step that does not allow it.
     """
 
     eta: float = 0.0
     _: KW_ONLY
     set_alpha_to_one: bool = True
+    use_clipped_model_output: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,7 +125,14 @@ class DDIM(Method):
         require_bool("set_alpha_to_one", self.set_alpha_to_one)
         if self.eta < 0:
             raise BadInput("eta must be at least 0", got=self.eta, fix="use 0 for the deterministic sampler")
-        _ = self.updates  # so that an eta that some step does not allow is found here and not in the loop
+        require_bool("use_clipped_model_output", self.use_clipped_model_output)
+        if self.use_clipped_model_output and self.clipping is None:
+            raise BadInput(
+                "use_clipped_model_output needs clip_sample or thresholding",
+                got="neither",
+                fix="switch one on; without them it changes nothing",
+            )
+        self._require_signal()  # makes the updates: an eta that some step does not allow is found here, not in the loop
 
     @property
     def name(self) -> str:
@@ -126,5 +153,13 @@ class DDIM(Method):
                     got=f"eta={self.eta}, sigma={sigma} at step {index} (timestep {step.timestep})",
                     fix="use a smaller eta; 1 is always allowed",
                 )
-            updates.append(ddim_update(*step, sigma))
+            update = ddim_update(*step, sigma)
+            updates.append(without_epsilon(update) if self.use_clipped_model_output else update)
         return tuple(updates)
+
+    def config(self) -> dict[str, Any]:
+        """As :meth:`samplers.method.Method.config`; use_clipped_model_output only where it is on."""
+        values = super().config()
+        if not values["use_clipped_model_output"]:
+            del values["use_clipped_model_output"]
+        return values

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samplers.errors import BadInput
 from samplers.loop import Denoiser
+from samplers.method import split_variance
 
 ConditionalDenoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Called as denoiser(x, timestep, condition), all three with the batch as first axis."""
@@ -23,6 +24,14 @@ def combine(unconditional: Tensor, conditional: Tensor, weight: float) -> Tensor
     in the form that pipelines compute (diffusers' ``guidance_scale``).
     """
     return unconditional + weight * (conditional - unconditional)
+
+
+def combine_outputs(unconditional: Tensor, conditional: Tensor, weight: float, x: Tensor) -> Tensor:
+    """:func:`combine` of two outputs at x; where they hold a variance too, the conditional one's is kept as it is."""
+    split = [split_variance(x, output) for output in (unconditional, conditional)]
+    (without, _), (given, variance) = split
+    guidance = combine(without, given, weight)
+    return guidance if variance is None else torch.cat([guidance, variance], dim=1)
 
 
 def guided(denoiser: ConditionalDenoiser, condition: Tensor, null: Tensor, weight: float) -> Denoiser:
@@ -65,6 +74,6 @@ def guided(denoiser: ConditionalDenoiser, condition: Tensor, null: Tensor, weigh
             return denoiser(x, timestep, condition if weight == 1 else null)
         both = denoiser(torch.cat([x, x]), torch.cat([timestep, timestep]), torch.cat([null, condition]))
         unconditional, conditional = both.chunk(2)
-        return combine(unconditional, conditional, weight)
+        return combine_outputs(unconditional, conditional, weight, x)
 
     return denoise

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samplers.coefficients import Prediction, advance, history_length
 from samplers.errors import BadInput
+from samplers.method import split_variance
 from samplers.sampler import NoiseSource, Sampler
 from samplers.state import FLOAT64, State
 
@@ -34,7 +35,7 @@ def sample(
     Args:
         denoiser: called as denoiser(x, timestep) with x of shape (n, *shape) in ``denoiser_dtype`` and timestep of
             shape (n,), int64 (float32 at a fractional timestep), all entries alike; returns a floating tensor shaped
-            like x.
+            like x, or with a variance in as many channels again (axis 1), which only a learned variance uses.
         sampler: the method.
         noise: the noise source; steps whose noise coefficient is 0 draw none.
         samples: (n,) indices of the samples, handed to ``noise``.
@@ -50,16 +51,16 @@ def sample(
     Raises:
         BadInput: the denoiser returned another shape than it was given.
     """
-    x = state.cast(noise.initial(samples, shape))
+    x = state.cast(sampler.init_noise_sigma * noise.initial(samples, shape))
     earlier: tuple[Prediction, ...] = ()
     kept = history_length(sampler.updates)
     for step, update in enumerate(sampler.updates):
         output = denoiser(x.to(denoiser_dtype), update.timesteps(len(x)))
-        if output.shape != x.shape:
+        if split_variance(x, output)[0].shape != x.shape:
             raise BadInput(
-                "the denoiser must return a tensor of its input's shape",
+                "the denoiser must return its input's shape, or twice its channels for a learned variance",
                 got=f"{tuple(output.shape)} for input {tuple(x.shape)}",
-                fix="unwrap the output; split off a learned variance, which these samplers do not use",
+                fix="unwrap the output",
             )
         output = state.cast(output)
         z = state.cast(noise.step(step, samples, shape)) if update.noise_coefficient > 0 else None

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samplers.coefficients import Prediction, Update, advance
+from samplers.coefficients import Node, Prediction, Update, advance
 from samplers.errors import BadInput
 from samplers.parameterization import PREDICTION_TYPES, predict
 from samplers.schedule import NoiseSchedule, require_schedule
+from samplers.table_arithmetic import Scalar
 from samplers.timesteps import timesteps
 from samplers.validation import require_bool, require_choice, require_int, require_real
 
@@ -80,6 +81,19 @@ class Method:
                 fix="use diffusers' defaults: 1, 1 and 0.995",
             )
 
+    def _require_signal(self) -> None:
+        """Refuse epsilon-prediction at abar = 0, where x0 = (x - sqrt(1 - abar) epsilon) / sqrt(abar) divides by 0."""
+        if self.prediction_type == "epsilon" and any(update.alpha_cumprod == 0 for update in self.updates):
+            raise BadInput(
+                "a network that predicts epsilon needs some signal at every timestep",
+                got="alphas_cumprod 0 at the first timestep visited (rescale_betas_zero_snr)",
+                fix="use a network of prediction_type v_prediction or sample, or timestep_spacing leading",
+            )
+
+    def _no_clipping(self, reason: str) -> None:
+        if self.clip_sample or self.thresholding:
+            raise BadInput(f"{self.name} takes neither clip_sample nor thresholding", got=reason, fix="switch them off")
+
     @property
     def name(self) -> str:
         """Short lower-case name of the method."""
@@ -91,8 +105,8 @@ class Method:
         raise NotImplementedError
 
     @property
-    def timesteps(self) -> NDArray[np.int64]:
-        """(n,) int64, descending, read-only."""
+    def timesteps(self) -> NDArray[np.int64] | NDArray[np.float64]:
+        """(n,) descending, read-only: where the run's steps begin; int64, or float64 where a method takes fractions."""
         return timesteps(
             self.timestep_spacing, self.num_inference_steps, self.schedule.num_train_timesteps, self.steps_offset
         )
@@ -108,9 +122,41 @@ class Method:
             return DynamicThresholding(self.dynamic_thresholding_ratio, self.sample_max_value)
         return None
 
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the weight of fresh noise comes from the network."""
+        return False
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """Scale of the initial noise: x_T = init_noise_sigma z."""
+        return 1.0
+
     def predict(self, state: State, update: Update, x: Tensor, model_output: Tensor) -> Prediction:
-        """x0 and epsilon from what the network returned for x; x0 clipped where the method clips it."""
-        return clipped(self.clipping, *predict(state, self.prediction_type, update, x, model_output))
+        """x0 and epsilon from what the network returned for x; x0 clipped where the method clips it.
+
+        Of a network that predicts its variance too, the output has twice x's channels (axis 1), the variance's last.
+
+        Raises:
+            BadInput: the output holds a variance that this method does not use, or lacks one that it needs.
+        """
+        output, variance = split_variance(x, model_output)
+        if variance is not None and not self.learns_variance:
+            raise BadInput(
+                f"{self.name} takes no variance from the network, so outputs must have their input's shape",
+                got=f"{tuple(model_output.shape)} for input {tuple(x.shape)}",
+                fix="unwrap the output and drop its second half, or use DDPM with variance_type learned_range",
+            )
+        prediction = clipped(self.clipping, *predict(state, self.prediction_type, update, x, output))
+        if update.learned is None:
+            return prediction
+        if variance is None:
+            raise BadInput(
+                "a learned variance needs a network of twice the sample's channels",
+                got=f"an output shaped {tuple(model_output.shape)} for {tuple(x.shape)}",
+                fix="load a network that predicts it (diffusers: load(folder, variance=True)), or use fixed_small",
+            )
+        return prediction._replace(sigma=update.learned.sigma(variance))
 
     def step(
         self,
@@ -148,6 +194,19 @@ def clipped(clipping: Clipping | None, x0: Tensor, epsilon: Tensor) -> Predictio
         return Prediction(x0, epsilon)
     changed = clipping.clip(x0)
     return Prediction(changed, epsilon, int((changed != x0).sum()))
+
+
+def split_variance(x: Tensor, output: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A network's output at x as prediction and variance, None where the output is shaped like x."""
+    if output.ndim == x.ndim > 1 and output.shape[1] == 2 * x.shape[1]:
+        return output[:, : x.shape[1]], output[:, x.shape[1] :]
+    return output, None
+
+
+def nodes_of(schedule: NoiseSchedule, timesteps: NDArray[Any], final: Scalar) -> tuple[Node, ...]:
+    """The nodes of timesteps on a schedule's grid; the last is timestep -1 with abar = ``final``."""
+    abar = schedule.alphas_cumprod
+    return (*(Node(int(t), abar[t]) for t in timesteps), Node(-1, final))
 
 
 def _fields(clipping: Clipping) -> dict[str, float]:

@@ -44,6 +44,11 @@ class Sampler(Protocol):
         ...
 
     @property
+    def init_noise_sigma(self) -> float:
+        """Scale of the initial noise."""
+        ...
+
+    @property
     def clipping(self) -> Clipping | None:
         """What is done to a predicted x0; None where updates are linear."""
         ...

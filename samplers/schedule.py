@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from samplers.errors import BadInput
-from samplers.table_arithmetic import DTYPES, Table, cumulative_product, linspace
-from samplers.validation import require_choice, require_int, require_real
+from samplers.table_arithmetic import DTYPES, Table, cumulative_product, linspace, zero_terminal_snr
+from samplers.validation import require_bool, require_choice, require_int, require_real
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
@@ -41,10 +41,14 @@ class NoiseSchedule:
             which float32 forms by cancellation at the first timesteps.
         trained_betas: (T,) betas given one by one, each in (0, 1); the other arguments but T are then not used. Kept as
             a tuple.
+        rescale_betas_zero_snr: move the betas so that the last abar is 0 (Lin et al. 2024, algorithm 1): x_{T-1} is
+            then pure noise, from which epsilon says nothing about x0, and a sampler that visits it refuses
+            epsilon-prediction (diffusers' DDIM divides by 0 there). Samplers of sigma = sqrt((1 - abar) / abar) take
+            abar = 2^-24 in its place, as diffusers' do.
 
     Raises:
         BadInput: an argument breaks its rule, or alphas_cumprod leaves the open interval (0, 1) in the chosen dtype,
-            where the updates would divide by zero.
+            where the updates would divide by zero (but for the last with rescale_betas_zero_snr).
     """
 
     beta_schedule: str = "linear"
@@ -53,6 +57,7 @@ class NoiseSchedule:
     beta_end: float = 0.02
     tables: str = "float64"
     trained_betas: Sequence[float] | None = None
+    rescale_betas_zero_snr: bool = False
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -69,7 +74,10 @@ class NoiseSchedule:
             )
         if self.trained_betas is not None:
             set_field(self, "trained_betas", self._checked(self.trained_betas))
-        first, last = self.alphas_cumprod[0], self.alphas_cumprod[-1]
+        rescaled = require_bool("rescale_betas_zero_snr", self.rescale_betas_zero_snr)
+        if rescaled and self.num_train_timesteps < 2:
+            raise BadInput("rescaling needs at least 2 timesteps", got=self.num_train_timesteps, fix="use more")
+        first, last = self.alphas_cumprod[0], self.alphas_cumprod[-2 if rescaled else -1]
         if not (last > 0 and first < 1):
             raise BadInput(
                 f"alphas_cumprod must stay strictly between 0 and 1 in {self.tables}",
@@ -98,9 +106,11 @@ class NoiseSchedule:
         return _tables(self)[1]
 
     def config(self) -> dict[str, object]:
-        """The arguments as a plain dict of str, int and float, and a list for trained_betas where they are given."""
+        """The arguments as a plain dict; trained_betas (a list) and rescale_betas_zero_snr only where they are used."""
         values = dataclasses.asdict(self)
         betas = values.pop("trained_betas")
+        if not values["rescale_betas_zero_snr"]:
+            del values["rescale_betas_zero_snr"]
         return values if betas is None else {**values, "trained_betas": list(betas)}
 
 
@@ -133,6 +143,8 @@ def _tables(schedule: NoiseSchedule) -> tuple[Table, Table]:
         betas = linspace(start**0.5, end**0.5, count, dtype) ** 2
     else:
         betas = np.array([_cosine_beta(t, count) for t in range(count)]).astype(dtype)
+    if schedule.rescale_betas_zero_snr:
+        betas = zero_terminal_snr(betas)
     alphas_cumprod = cumulative_product(1 - betas)
     betas.setflags(write=False)
     alphas_cumprod.setflags(write=False)

@@ -56,3 +56,29 @@ def square_root(value: Scalar) -> Scalar:
 
     # A 0-dim tensor and `** 0.5`, as diffusers writes it: torch.pow with a tensor exponent rounds differently.
     return np.float32((torch.tensor(float(value), dtype=torch.float32) ** 0.5).item())
+
+
+def zero_terminal_snr(betas: Table) -> Table:
+    """betas moved so that abar_{T-1} = 0 and abar_0 stays (Lin et al. 2024, algorithm 1), in their dtype.
+
+    sqrt(abar) is shifted by its last value and scaled back to its first; (T,) with T of at least 2.
+    """
+    if betas.dtype == np.float64:
+        roots = np.sqrt(np.multiply.accumulate(1 - betas))
+    else:
+        import torch
+
+        roots = torch.cumprod(1.0 - torch.from_numpy(betas.copy()), dim=0).sqrt().numpy()
+    first, last = roots[0], roots[-1]
+    squares = ((roots - last) * (first / (first - last))) ** 2
+    return 1 - np.concatenate([squares[:1], squares[1:] / squares[:-1]])
+
+
+def noise_to_signal(alphas_cumprod: Table) -> Table:
+    """sigma = sqrt((1 - abar) / abar) of a table or of some of its entries, in its dtype; float32 as torch's."""
+    ratio = (1 - alphas_cumprod) / alphas_cumprod
+    if ratio.dtype == np.float64:
+        return np.sqrt(ratio)
+    import torch
+
+    return (torch.from_numpy(np.array(ratio)) ** 0.5).numpy()

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from samplers.coefficients import Prediction, advance, history_length
 from samplers.errors import BadInput
+from samplers.fixed_point import FixedPointState
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
 from samplers.schedule import require_schedule
@@ -260,6 +261,7 @@ class _ArmRun:
         self._decoded = None if self._decoder is None else DecodedRecord(samples)
         self._kept = history_length(self._updates)
         self._clipped = np.zeros((2, len(self._updates)), np.int64)
+        self._saturated = np.zeros(len(self._updates), np.int64)
         self.x: Tensor
         self._earlier: tuple[Prediction, ...]
 
@@ -273,20 +275,22 @@ class _ArmRun:
         if self._state is None:
             return
         state = point.arithmetic.state if self._arm.state is None else self._arm.state
-        arithmetic = dataclasses.replace(point.arithmetic, state=state)
+        arithmetic = dataclasses.replace(point.arithmetic, state=state, update=self._updates[step])
         if step == 0:
             self.x, self._earlier = state.cast(point.x), ()  # the shared initial noise
         output = self._network.forward(point, self._arm.correction.input(step, self.x), self._sites)
         prediction = arithmetic.predict(output, self.x)
-        epsilon = correct(step, prediction.epsilon, members)
+        epsilon = state.cast(correct(step, prediction.epsilon, members))  # a correction computes in float
         self._epsilon[ACCUMULATED].add(step, members, point.epsilon, epsilon)
         self._subsample.add(ACCUMULATED, step, members, point.epsilon, epsilon)
         if not torch.equal(epsilon, prediction.epsilon):  # else x0 stays as the output gave it, to the last bit
-            prediction = arithmetic.corrected(epsilon, self.x)
+            prediction = arithmetic.corrected(epsilon, self.x, prediction)
         z = None if point.z is None else state.cast(point.z)
         self.x = advance(state, self._updates[step], self.x, prediction, z, self._earlier)
         self._earlier = (prediction, *self._earlier)[: self._kept]
         self._clipped[:, step] += point.prediction.clipped, prediction.clipped
+        if isinstance(state, FixedPointState):
+            self._saturated[step] += state.saturated(prediction.x0) + state.saturated(self.x)
         self._state.add(step, members, point.x_next, self.x)
 
     def _injected(self, point: Point) -> Tensor:
@@ -315,6 +319,7 @@ class _ArmRun:
         return run_dataset(
             config, arm.quantized, arm.correction, self._sampler, self._epsilon, self._state, sites, shown,
             self._decoded, self._clipped if self._accumulates and self._sampler.clipping is not None else None,
+            self._saturated if self._accumulates and isinstance(arm.state, FixedPointState) else None,
         )  # fmt: skip
 
 

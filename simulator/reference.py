@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from samplers.coefficients import Prediction, Update, advance, history_length
+from samplers.errors import BadInput
 from samplers.method import clipped
 from samplers.noise import NoiseStream
 from samplers.parameterization import predict
@@ -35,12 +36,23 @@ class Arithmetic:
     update: Update
 
     def predict(self, output: Tensor, x: Tensor) -> Prediction:
-        """x0 and epsilon from the network's output at x."""
+        """x0 and epsilon, and a learned sigma, from the network's output at x, by ``update``."""
         return self.sampler.predict(self.state, self.update, x, self.state.cast(output))
 
-    def corrected(self, epsilon: Tensor, x: Tensor) -> Prediction:
-        """A corrected epsilon with the x0 that goes with it."""
-        return clipped(self.sampler.clipping, *predict(self.state, "epsilon", self.update, x, epsilon))
+    def corrected(self, epsilon: Tensor, x: Tensor, prediction: Prediction) -> Prediction:
+        """A corrected epsilon with the x0 that goes with it, and the sigma that the network predicted beside its own.
+
+        Raises:
+            BadInput: abar is 0, where epsilon is x and says nothing about x0.
+        """
+        if self.update.alpha_cumprod == 0:
+            raise BadInput(
+                "a correction of epsilon needs some signal at every timestep",
+                got=f"alphas_cumprod 0 at timestep {self.update.timestep} (rescale_betas_zero_snr)",
+                fix="use timestep_spacing leading, or a correction that leaves this step alone",
+            )
+        corrected = clipped(self.sampler.clipping, *predict(self.state, "epsilon", self.update, x, epsilon))
+        return corrected._replace(sigma=prediction.sigma)
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,7 @@ def full_precision(
         call: calls the network with their conditions.
         look: sees each contraction with its float result, while its operands are at hand.
     """
-    x = state.cast(noise.initial(members, model.sample_shape))
+    x = state.cast(sampler.init_noise_sigma * noise.initial(members, model.sample_shape))
     earlier: tuple[Prediction, ...] = ()
     kept = history_length(sampler.updates)
     for step, update in enumerate(sampler.updates):

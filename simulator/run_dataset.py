@@ -29,10 +29,12 @@ def run_dataset(
     shown: dict[str, np.ndarray],
     decoded: DecodedRecord | None,
     clipped: np.ndarray | None = None,
+    saturated: np.ndarray | None = None,
 ) -> xr.Dataset:
     """Label what was recorded; keys of ``epsilon`` and ``sites`` are the kinds of noise.
 
-    ``clipped`` counts, per trajectory and step, elements of x0 that the sampler clipped.
+    ``clipped`` counts, per trajectory and step, elements of x0 that the sampler clipped;
+    ``saturated`` those of x0 and x that a fixed-point arm holds at an end of its range, per step.
     """
     arrays = {**_per_step(sampler, correction), **shown}
     for kind, record in epsilon.items():
@@ -44,6 +46,8 @@ def run_dataset(
         arrays["state_sample_accumulated"] = state.samples()
     if clipped is not None:
         arrays |= {"x0_clipped_reference": clipped[0], "x0_clipped_accumulated": clipped[1]}
+    if saturated is not None:
+        arrays["state_saturated_accumulated"] = saturated
     if decoded is not None:
         arrays |= decoded.arrays()
     for kind, site_record in sites.items():

@@ -61,6 +61,14 @@ VARIABLES = (
         "clipped elements of x0 in the quantized run",
         f"as x0_clipped_reference; {_ACCUMULATED}",
     ),
+    Variable(
+        "state_saturated_accumulated",
+        ("step",),
+        "1",
+        "elements at an end of the fixed-point range",
+        "elements of the predicted x0 and of x_{t-1} at the smallest or largest code, over all samples; only of an arm "
+        f"with a state of its own in fixed point; {_ACCUMULATED}",
+    ),
     Variable("epsilon_count", ("channel", "block"), "1", "elements", "elements behind each epsilon and state moment"),
     Variable(
         "epsilon_sample_injected",

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from samplers.errors import QnoiseError
+from studies.sampler_names import SAMPLERS
 
 app = typer.Typer(
     name="qnoise",
@@ -34,7 +35,11 @@ def run(
     scheme: Annotated[
         list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
     ] = None,
-    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS[:-1])} or {SAMPLERS[-1]}.")] = "ddim",
+    knob: Annotated[
+        list[str] | None,
+        typer.Option(help="The sampler's own: name=value by diffusers' names (solver_order=1); repeat for several."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
     eta: Annotated[
         float | None,
@@ -57,7 +62,7 @@ def run(
     run_main_job(
         model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
         calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
-        out=out, as_json=json,
+        knobs=tuple(knob or ()), out=out, as_json=json,
     )  # fmt: skip
 
 
@@ -157,7 +162,7 @@ def export_onnx(
     model: Annotated[str, typer.Argument(help="A shipped model, with @version to pin one.")],
     scheme: Annotated[str, typer.Option(help="An 8-bit scheme with a weight scale per output channel.")] = "w8a8",
     output: Annotated[Path | None, typer.Option(help="The file. [default: MODEL-SCHEME.onnx]")] = None,
-    sampler: Annotated[str, typer.Option(help="ddim or ddpm: what ranges are calibrated along.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help="As in run: what ranges are calibrated along.")] = "ddim",
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from samplers.errors import BadInput
+from studies.sampler_names import Knobs, build_sampler, require_sampler, title
 
 if TYPE_CHECKING:
     from samplers.sampler import Sampler
     from simulator.models.conditioning import Conditioning
     from simulator.models.registry import Model
-
-SAMPLERS = ("ddim", "ddpm")
 
 DEFAULT_SCHEMES = ("w8a8", "w4a8", "w4a4")
 DEFAULT_STOCHASTIC_SCHEME = "w4a8"
@@ -29,21 +28,23 @@ class Part:
     """Schemes that share one sampler, and so one full-precision trajectory and one calibration.
 
     Args:
-        sampler: ddim or ddpm.
-        eta: DDIM's eta, None for ddpm.
+        sampler: one of ``studies.sampler_names.SAMPLERS``.
+        eta: DDIM's eta, None for the others.
         schemes: short strings, kept in their canonical spelling, or paths of TOML files; each once.
+        knobs: other arguments of the sampler by diffusers' names, in order of names; of the key only where there are
+            any.
     """
 
     sampler: str
     eta: float | None
     schemes: tuple[str, ...]
+    knobs: Knobs = ()
 
     def __post_init__(self) -> None:
         from simulator.instrument.scheme import Scheme
 
-        if self.sampler not in SAMPLERS:
-            raise BadInput(f"sampler must be one of {', '.join(SAMPLERS)}", got=repr(self.sampler), fix="choose one")
-        if (self.eta is None) != (self.sampler == "ddpm"):
+        require_sampler(self.sampler)
+        if (self.eta is None) != (self.sampler != "ddim"):
             raise BadInput(
                 "eta belongs to ddim, and to ddim only",
                 got=f"eta={self.eta} with {self.sampler}",
@@ -61,18 +62,17 @@ class Part:
     @property
     def title(self) -> str:
         """For figures and progress lines."""
-        return "DDPM" if self.eta is None else f"DDIM, eta {self.eta:g}"
+        return title(self.sampler, self.eta, self.knobs)
 
     def build(self, model: Model, num_inference_steps: int) -> Sampler:
         """The sampler of this part on the model's schedule."""
-        from samplers.ddim import DDIM
-        from samplers.ddpm import DDPM
-        from samplers.schedule import require_schedule
+        return build_sampler(self.sampler, model, num_inference_steps, self.eta, self.knobs)
 
-        schedule = require_schedule(model.schedule)
-        if self.eta is None:
-            return DDPM(schedule, num_inference_steps, prediction_type=model.prediction_type)
-        return DDIM(schedule, num_inference_steps, eta=self.eta, prediction_type=model.prediction_type)
+    def config(self) -> dict[str, Any]:
+        """As plain values, knobs only where there are any."""
+        values = dataclasses.asdict(self)
+        knobs = values.pop("knobs")
+        return {**values, "knobs": dict(knobs)} if knobs else values
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ class Job:
         files = sorted({text for part in self.parts for text in part.schemes if text.endswith(".toml")})
         schemes = {"schemes": {text: Scheme.parse(text).config() for text in files}} if files else {}
         own = {name: v for name, v in dataclasses.asdict(self).items() if name not in ("conditioning", "guidance")}
+        own["parts"] = [part.config() for part in self.parts]
         conditions = conditioning_config(self.conditions())
         unshipped = self._unshipped(model)
         return {**own, **model_config(model), **unshipped, **schemes, **conditions, "threads": self.threads}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.job import DEFAULT_SCHEMES, Job, Part, default_parts
+from studies.sampler_names import read_knobs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,15 +31,18 @@ def job_from_options(
     threads: int | None,
     conditioning: Path | None = None,
     guidance: float = 1.0,
+    knobs: tuple[str, ...] = (),
 ) -> Job:
     """The job that the command line asks for.
 
     Raises:
         BadInput: an option breaks its rule.
     """
-    if schemes or eta is not None or sampler != "ddim":
+    if schemes or eta is not None or sampler != "ddim" or knobs:
         chosen_eta = (0.0 if eta is None else eta) if sampler == "ddim" else eta
-        parts: tuple[Part, ...] = (Part(sampler, chosen_eta, schemes or DEFAULT_SCHEMES),)
+        parts: tuple[Part, ...] = (
+            Part(sampler, chosen_eta, schemes or DEFAULT_SCHEMES, read_knobs(sampler, knobs) if knobs else ()),
+        )
     else:
         parts = default_parts()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

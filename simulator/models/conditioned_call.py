@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samplers.errors import BadInput
-from samplers.guidance import combine
+from samplers.guidance import combine_outputs
 from simulator.instrument.forward import Call
 
 
@@ -51,4 +51,4 @@ class ConditionedCall:
         if self.passes == 1:
             return output
         unconditional, conditional = output.chunk(2)
-        return combine(unconditional, conditional, self.weight)
+        return combine_outputs(unconditional, conditional, self.weight, x)

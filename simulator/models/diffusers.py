@@ -12,17 +12,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from samplers.diffusers_config import sampler_from_config
 from samplers.errors import BadInput
+from samplers.method import Method
 from samplers.parameterization import PREDICTION_TYPES
 from samplers.schedule import NoiseSchedule
+from samplers.sigma_nodes import ZERO_SNR
 from simulator.models.decoder import Decoder
 from simulator.models.diffusers_autoencoder import load_decoder
 from simulator.models.diffusers_family import Family
-from simulator.models.diffusers_files import Checkpoint, read
+from simulator.models.diffusers_files import SCHEDULER, Checkpoint, read, read_json
 from simulator.models.diffusers_networks import FAMILIES, family_of
 from simulator.models.digest import files_digest
 from simulator.models.registry import Model
@@ -37,7 +41,7 @@ _LEGACY = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_a
 """Names that attention layers of diffusers had before 0.13; checkpoints written with them are still about."""
 
 
-def load(folder: str | Path, *, sample_size: int | tuple[int, int] | None = None) -> Model:
+def load(folder: str | Path, *, sample_size: int | tuple[int, int] | None = None, variance: bool = False) -> Model:
     """Load a diffusers checkpoint from a folder on this machine.
 
     A network's folder holds ``config.json`` and ``diffusion_pytorch_model.safetensors`` (or its shards and their
@@ -50,17 +54,20 @@ def load(folder: str | Path, *, sample_size: int | tuple[int, int] | None = None
     The ``vae`` of a pipeline (AutoencoderKL) becomes the model's decoder; to leave it out, load the network's folder.
 
     Conditions have the names of the network's own arguments (``model.conditions``). A network that predicts a variance
-    too gives its first half, the mean. The model is named after its class and a digest of configuration, weights,
-    schedule and sample size, so two checkpoints never share results; the folder's name does not enter.
+    too gives its first half, the mean, unless ``variance`` asks for both. The model is named after its class and a
+    digest of configuration, weights, schedule and sample size, so two checkpoints never share results; the folder's
+    name does not enter.
 
     Args:
         folder: the network's or the pipeline's.
         sample_size: height and width of the network's input (latent pixels for latent models, tokens for Flux); the
             configuration's own if None. Flux has none.
+        variance: keep the predicted variance, which ``samplers.DDPM`` with variance_type learned_range or learned needs
+            and every other sampler refuses.
 
     Raises:
         BadInput: diffusers is not installed, a file is missing or unreadable, weights are pickled or not float32 or not
-            those of the configuration, or the class is not one of ``FAMILIES``.
+            those of the configuration, or the class is not one of ``FAMILIES``; ``variance`` of a network without one.
     """
     library = _library()
     found = read(Path(folder).expanduser())
@@ -69,6 +76,8 @@ def load(folder: str | Path, *, sample_size: int | tuple[int, int] | None = None
     config: dict[str, Any] = dict(module.config)  # type: ignore[arg-type]  # nn.Module's stub takes it for a layer
     family.check(config, found.folder)
     shape = family.shape(config, _size(sample_size))
+    if variance and not family.predicts_variance(config):
+        raise BadInput("the network must predict a variance", got=f"{found.folder}, without one", fix="drop variance")
     schedule, prediction_type = _schedule(library, found)
     digest = files_digest(found.weights)
     identity = {
@@ -77,12 +86,31 @@ def load(folder: str | Path, *, sample_size: int | tuple[int, int] | None = None
         "schedule": None if schedule is None else schedule.config(),
         "prediction_type": prediction_type,
         "shape": shape,
+        **({"variance": True} if variance else {}),
     }
     mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return Model(
         f"{family.name}-{mark}", 1, module, schedule, shape, prediction_type, digest, family.classes(config),
-        family.call(config, _size(sample_size)), family.conditions(config), _decoder(Path(folder).expanduser()),
+        family.call(config, _size(sample_size), variance=variance), family.conditions(config),
+        _decoder(Path(folder).expanduser()),
     )  # fmt: skip
+
+
+def load_sampler(folder: str | Path, num_inference_steps: int, **changes: Any) -> Method:
+    """The sampler that a pipeline's folder names, as :func:`samplers.sampler_from_config` makes it.
+
+    Args:
+        folder: the pipeline's.
+        num_inference_steps: steps of a run.
+        changes: arguments of the sampler that replace the configuration's, such as ``eta``.
+
+    Raises:
+        BadInput: the folder has no scheduler, or one that has no counterpart here.
+    """
+    path = Path(folder).expanduser() / "scheduler" / SCHEDULER
+    if not path.is_file():
+        raise BadInput("a pipeline's folder must hold its scheduler", got=f"no {path}", fix="build a sampler yourself")
+    return sampler_from_config(read_json(path), num_inference_steps, **changes)
 
 
 def _decoder(folder: Path) -> Decoder | None:
@@ -166,7 +194,14 @@ def _schedule(library: ModuleType, found: Checkpoint) -> tuple[NoiseSchedule | N
             f"prediction_type must be one of {', '.join(PREDICTION_TYPES)}", got=f"{prediction_type} of {where}",
             fix=_WITHOUT,
         )  # fmt: skip
-    names = ("beta_schedule", "num_train_timesteps", "beta_start", "beta_end", "trained_betas")
+    names = (
+        "beta_schedule",
+        "num_train_timesteps",
+        "beta_start",
+        "beta_end",
+        "trained_betas",
+        "rescale_betas_zero_snr",
+    )
     given: dict[str, Any] = {name: config[name] for name in names if config.get(name) is not None}
     if "trained_betas" in given:
         given.pop("beta_schedule", None)  # not used then, and often one that has no formula here
@@ -175,15 +210,20 @@ def _schedule(library: ModuleType, found: Checkpoint) -> tuple[NoiseSchedule | N
         single = NoiseSchedule(**given, tables="float32").alphas_cumprod
     except BadInput as error:
         raise BadInput(f"{error.rule} (the betas of {where})", got=error.got, fix=_WITHOUT) from error
-    # what else moves the betas (zero terminal SNR, shifts) shows here, whatever an option for it is called
-    if single.tobytes() != scheduler.alphas_cumprod.float().numpy().tobytes():
+    theirs = scheduler.alphas_cumprod.float().numpy()
+    if (
+        schedule.rescale_betas_zero_snr and theirs[-1] == ZERO_SNR
+    ):  # what samplers of sigma do to a table that ends at 0
+        single = np.append(single[:-1], theirs[-1:])
+    # what else moves the betas (shifts) shows here, whatever an option for it is called
+    if single.tobytes() != theirs.tobytes():
         raise BadInput(
             "alphas_cumprod must follow from the betas alone",
-            got=f"others, by an option of {where} such as rescale_betas_zero_snr", fix=_WITHOUT,
+            got=f"others, by an option of {where}", fix=_WITHOUT,
         )  # fmt: skip
     return schedule, prediction_type
 
 
 _WITHOUT = "load the network's own folder for single passes, or give it a schedule with dataclasses.replace"
 
-__all__ = ["FAMILIES", "FLOW_PREDICTION", "UNKNOWN_PREDICTION", "load"]
+__all__ = ["FAMILIES", "FLOW_PREDICTION", "UNKNOWN_PREDICTION", "load", "load_sampler"]

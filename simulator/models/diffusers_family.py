@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from samplers.errors import BadInput
 from simulator.models.registry import Condition
@@ -58,9 +58,21 @@ class Family:
         height, width = self.size(config, given)
         return (height * width, config["in_channels"]) if self.packed else (config["in_channels"], height, width)
 
-    def call(self, config: Config, given: tuple[int, int] | None) -> Call:
-        """The adapter."""
-        return self.make_call(config, self.size(config, given))
+    def call(self, config: Config, given: tuple[int, int] | None, *, variance: bool = False) -> Call:
+        """The adapter; of a network that predicts a variance too, the mean alone unless ``variance``."""
+        whole = self.make_call(config, self.size(config, given))
+        if variance:
+            return whole
+
+        def mean(module: nn.Module, x: Tensor, timestep: Tensor, **conditions: Tensor) -> Tensor:
+            output = whole(module, x, timestep, **conditions)
+            return output if output.shape == x.shape else output[:, : x.shape[1]]
+
+        return mean
+
+    def predicts_variance(self, config: Config) -> bool:
+        """Whether a network has the channels of a variance."""
+        return not self.packed and config.get("out_channels") == 2 * config["in_channels"]
 
     def check(self, config: Config, folder: Path) -> None:
         """Refuse what is not run: inputs that are more than a noisy sample, and conditions on images.

@@ -31,11 +31,6 @@ def required(conditions: Mapping[str, Tensor], name: str) -> Tensor:
     return conditions[name]
 
 
-def mean(output: Tensor, x: Tensor) -> Tensor:
-    """The prediction without the variance that some networks predict in further channels."""
-    return output if output.shape == x.shape else output[:, : x.shape[1]]
-
-
 def _unet_conditions(config: Config) -> tuple[Condition, ...]:
     kind, classes = config.get("class_embed_type"), config.get("num_class_embeds")
     if kind is None and classes is None:
@@ -54,7 +49,7 @@ def _unet_call(config: Config, size: tuple[int, int]) -> Call:
 
     def call(module: nn.Module, x: Tensor, timestep: Tensor, **conditions: Tensor) -> Tensor:
         given = {"class_labels": required(conditions, "class_labels")} if labelled else {}
-        return mean(module(x, timestep, **given, return_dict=False)[0], x)
+        return module(x, timestep, **given, return_dict=False)[0]
 
     return call
 
@@ -80,7 +75,7 @@ def _text_unet_call(config: Config, size: tuple[int, int]) -> Call:
             given["class_labels"] = required(conditions, "class_labels")
         if sized:
             given["added_cond_kwargs"] = {n: required(conditions, n) for n in ("text_embeds", "time_ids")}
-        return mean(module(x, timestep, text, **given, return_dict=False)[0], x)
+        return module(x, timestep, text, **given, return_dict=False)[0]
 
     return call
 
@@ -92,7 +87,7 @@ def _dit_call(config: Config, size: tuple[int, int]) -> Call:
         labels = conditions.get("class_labels")
         if labels is None:  # the label that training drops others for: no class
             labels = torch.full((len(x),), null)
-        return mean(module(x, timestep=timestep, class_labels=labels, return_dict=False)[0], x)
+        return module(x, timestep=timestep, class_labels=labels, return_dict=False)[0]
 
     return call
 
@@ -121,7 +116,7 @@ def _pixart_call(config: Config, size: tuple[int, int]) -> Call:
         found = module(
             x, text, timestep=timestep, encoder_attention_mask=mask, added_cond_kwargs=sizes, return_dict=False
         )
-        return mean(found[0], x)
+        return found[0]
 
     return call
 

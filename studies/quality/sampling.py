@@ -92,10 +92,10 @@ def final_images(
     for done, first in enumerate(batches):
         members = np.arange(first, min(first + batch_size, samples))
         call = call_for(model, conditioning, members)
-        x = state.cast(noise.initial(members, model.sample_shape))
+        x = state.cast(sampler.init_noise_sigma * noise.initial(members, model.sample_shape))
         earlier: tuple[Prediction, ...] = ()
         for step, update in enumerate(sampler.updates):
-            arithmetic = Arithmetic(state, sampler, update)
+            arithmetic = Arithmetic(state, sampler, updates[step])
             prediction = _predict(generator, arithmetic, step, x, members, call)
             z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
             x = advance(state, updates[step], x, prediction, z, earlier)
@@ -125,10 +125,10 @@ def _predict(
     seen = correction.input(step, x).to(torch.float32, copy=True)
     output = generator.quantized(seen, timestep, step=step, audit=False, call=call)
     prediction = arithmetic.predict(output, x)
-    epsilon = correction.epsilon(step, prediction.epsilon, members)
+    epsilon = arithmetic.state.cast(correction.epsilon(step, prediction.epsilon, members))
     if torch.equal(epsilon, prediction.epsilon):  # x0 stays as the output gave it, to the last bit
         return prediction
-    return arithmetic.corrected(epsilon, x)
+    return arithmetic.corrected(epsilon, x, prediction)
 
 
 def _in_float(site: SiteKey, contraction: Contraction, /) -> Tensor:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,14 +20,19 @@ from aten_macs import aten_macs
 from families import FAMILIES, make, ramp
 
 import simulator
+from samplers.coefficients import Update
 from samplers.ddim import DDIM
+from samplers.ddpm import DDPM
+from samplers.dpm_solver import DPMSolver
 from samplers.errors import BadInput
 from samplers.schedule import NoiseSchedule
+from samplers.state import Float64State
 from simulator.calibration.collector import Collector
+from simulator.correction import NoCorrection
 from simulator.instrument.coverage import cover
 from simulator.instrument.forward import forward
 from simulator.models.conditioning import Conditioning
-from simulator.models.diffusers import load
+from simulator.models.diffusers import load, load_sampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -340,6 +347,7 @@ def unet(tmp_path_factory):
         (diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"), "v_prediction"),
         (diffusers.EulerDiscreteScheduler(num_train_timesteps=77, prediction_type="sample"), "sample"),
         (diffusers.DPMSolverMultistepScheduler(), "epsilon"),
+        (diffusers.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction"), "v_prediction"),
         (diffusers.DDPMScheduler(num_train_timesteps=3, trained_betas=[0.1, 0.3, 0.2]), "epsilon"),
         (diffusers.DDPMScheduler(3, trained_betas=[0.1, 0.3, 0.2], beta_schedule="sigmoid"), "epsilon"),
     ],
@@ -351,6 +359,84 @@ def test_pipeline__has_the_schedulers_alphas_cumprod_and_prediction_type(unet, s
     assert torch.equal(torch.from_numpy(single.alphas_cumprod.copy()), scheduler.alphas_cumprod)
     assert model.schedule.tables == "float64"
     assert model.prediction_type == prediction_type
+
+
+def test_pipeline__of_a_sigma_scheduler_has_the_schedule_that_ends_at_zero(unet):
+    pipeline(unet, "UNet2DModel", diffusers.EulerDiscreteScheduler(rescale_betas_zero_snr=True))
+    assert load(unet).schedule == NoiseSchedule(rescale_betas_zero_snr=True)
+
+
+def test_load_sampler__is_the_pipelines_scheduler(unet):
+    pipeline(unet, "UNet2DModel", diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True))
+    assert load_sampler(unet, 12) == DPMSolver(NoiseSchedule(), 12, use_karras_sigmas=True)
+    with pytest.raises(BadInput, match="must hold its scheduler"):
+        load_sampler(unet / "unet", 12)
+
+
+class LessNoise(NoCorrection):
+    """Takes a variance out of the noise that each element gets."""
+
+    def __init__(self, variance: float) -> None:
+        self.variance, self.name = variance, f"less-noise-{variance}"
+
+    def update(self, step: int, update: Update) -> Update:
+        return update.less_noise(self.variance)
+
+
+@torch.no_grad()
+def test_learned_variance__of_a_dit_steers_each_elements_noise(tmp_path):
+    make("DiT").save_pretrained(tmp_path / "transformer")
+    pipeline(tmp_path, "DiTTransformer2DModel", diffusers.DDPMScheduler(), "transformer")
+    model, mean = load(tmp_path, variance=True), load(tmp_path)
+    assert model.name != mean.name
+    labels = Conditioning({"class_labels": torch.tensor([3])})
+    x = sample(model.sample_shape)
+    output = labels.of(model, range(2))(model.module, x, T)
+    assert torch.equal(output[:, : x.shape[1]], labels.of(mean, range(2))(mean.module, x, T))
+    sampler = DDPM(model.schedule, 3, "learned_range")
+    fixed = [dataclasses.replace(sampler, variance_type=kind).updates[0].c for kind in ("fixed_small", "fixed_large")]
+    update = sampler.updates[0]
+    sigma = sampler.predict(Float64State(), update, x.double(), output.double()).sigma
+    log = (output[:, x.shape[1] :].double() + 1) / 2
+    wanted = torch.exp(log * math.log(fixed[1]) + (1 - log) * math.log(fixed[0]))
+    torch.testing.assert_close(sigma, wanted)
+    ranges = simulator.calibrate_ranges(model, sampler, samples=2, conditioning=labels)
+    network = simulator.QuantizedModel(model, simulator.Scheme.parse("w4a8"), ranges, conditioning=labels)
+    found = simulator.run(simulator.Arm(network), sampler, samples=2)
+    assert np.isnan(found.c.values[:-1]).all()
+    assert found.c.values[-1] == 0
+    assert (found.epsilon_accumulated.sel(moment="ee") > 0).all()
+    quiet, still = (
+        simulator.run(simulator.Arm(network, LessNoise(taken)), sampler, samples=2) for taken in (1e-3, 10.0)
+    )
+    assert not np.array_equal(quiet.sample_quantized, found.sample_quantized)
+    assert not np.array_equal(still.sample_quantized, quiet.sample_quantized)
+    with pytest.raises(BadInput, match="ddim takes no variance from the network"):
+        simulator.calibrate_ranges(model, DDIM(model.schedule, 3), samples=2, conditioning=labels)
+    plain = simulator.QuantizedModel(mean, simulator.Scheme.parse("w4a8"), ranges, conditioning=labels)
+    with pytest.raises(BadInput, match="a learned variance needs a network of twice the sample's channels"):
+        simulator.run(simulator.Arm(plain), sampler, samples=2)
+
+
+@torch.no_grad()
+def test_learned_variance__is_the_conditional_ones_under_guidance(tmp_path):
+    make("DiT").save_pretrained(tmp_path)
+    model = load(tmp_path, variance=True)
+    x, channels = sample(model.sample_shape), model.sample_shape[0]
+
+    def output(weight: float) -> torch.Tensor:
+        labels = {"class_labels": torch.tensor([3])}
+        return Conditioning(labels, weight=weight).of(model, range(2))(model.module, x, T)
+
+    guided, conditional, unconditional = output(2.5), output(1.0), output(0.0)
+    torch.testing.assert_close(guided[:, channels:], conditional[:, channels:])
+    wanted = unconditional + 2.5 * (conditional - unconditional)
+    torch.testing.assert_close(guided[:, :channels], wanted[:, :channels], rtol=1e-4, atol=1e-5)
+
+
+def test_load__refuses_a_variance_that_the_network_does_not_predict(unet):
+    with pytest.raises(BadInput, match="must predict a variance"):
+        load(unet / "unet", variance=True)
 
 
 def test_pipeline__can_be_sampled_from_its_folder(unet):
@@ -399,7 +485,7 @@ def test_model__without_alphas_cumprod_runs_single_passes_and_is_not_sampled(une
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"rescale_betas_zero_snr": True, "_class_name": "DDIMScheduler"}, "follow from the betas alone"),
+        ({"snr_shift_scale": 3.0, "_class_name": "CogVideoXDDIMScheduler"}, "follow from the betas alone"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule must be one of"),
         ({"prediction_type": "noise"}, "prediction_type must be one of"),
         ({"_class_name": "UNet2DModel"}, "scheduler must be one of diffusers"),

@@ -14,6 +14,7 @@ from torch import nn
 from samplers.ddim import DDIM
 from samplers.ddpm import DDPM
 from samplers.errors import BadInput
+from samplers.fixed_point import FixedPointState
 from samplers.loop import sample
 from samplers.noise import NoiseStream
 from samplers.state import FLOAT64, BFloat16State, Float16State, Float32State
@@ -144,6 +145,7 @@ def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(datas
         run(Arm(QuantizedModel(tiny_model, Scheme.parse("w8a8"), calibrate_ranges(tiny_model, clipping))), clipping)
     )
     assert (others[2].x0_clipped_reference > 0).any()
+    others.append(run(Arm(lossy, state=FixedPointState()), sampler, samples=2))
     here = {name for made in (dataset, *others) for name in made.data_vars}
     assert here == {variable.name for variable in VARIABLES if not variable.name.startswith("decoded_")}
     lost = ("site_overflowed_injected", "site_saturated_injected", "site_overflowed_accumulated")

@@ -105,7 +105,7 @@ def test_ddpm__is_a_hashable_value_with_a_plain_config() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variance_type": "learned"}, "fixed_small, fixed_large, got 'learned'"),
+        ({"variance_type": "fixed"}, "fixed_small, fixed_large, learned, learned_range, got 'fixed'"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"num_inference_steps": 1001}, "must not exceed"),
         ({"timestep_spacing": "log"}, "leading, trailing, linspace"),

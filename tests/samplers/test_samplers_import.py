@@ -25,6 +25,8 @@ def test_samplers__coefficients_need_neither_torch_nor_scipy() -> None:
         "assert 'numpy' not in sys.modules\n"
         "schedule = samplers.NoiseSchedule()\n"
         "updates = samplers.DDIM(schedule, 20, eta=1.0).updates + samplers.DDPM(schedule, 20).updates\n"
+        "kinds = samplers.PLMS, samplers.Euler, samplers.EulerAncestral, samplers.Heun, samplers.DPMSolver\n"
+        "assert all(kind(schedule, 20).updates for kind in kinds)\n"
         "assert all(u.a > 0 for u in updates) and updates[3].with_noise(0.1).c == 0.1\n"
         "assert not {'torch', 'scipy', 'diffusers'} & set(sys.modules)\n"
     )

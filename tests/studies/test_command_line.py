@@ -38,7 +38,7 @@ def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["--eta", "-0.1"], "eta must be at least 0"),
         (["--steps", "0"], "at least 1"),
         (["--steps", "1001"], "1000"),
-        (["--sampler", "plms"], "ddim, ddpm"),
+        (["--sampler", "pndm"], "ddim, ddpm"),
         (["--sampler", "ddpm", "--eta", "0.5"], "eta belongs to ddim"),
         (["--samples", "0"], "at least 1"),
         (["--seed", "-1"], "at least 0"),

@@ -6,7 +6,9 @@ import dataclasses
 
 import pytest
 
+from samplers import DDIM, DDPM, PLMS, DPMSolver, Euler, EulerAncestral, Heun, NoiseSchedule
 from samplers.errors import BadInput
+from simulator.models.registry import load
 from studies.job import Job, Part, default_parts
 from studies.main_job import job_from_options
 
@@ -56,3 +58,50 @@ def test_key__changes_with_every_field() -> None:
 def test_part__needs_a_scheme() -> None:
     with pytest.raises(BadInput, match="at least one scheme"):
         Part("ddim", 0.0, ())
+
+
+def test_part__without_knobs_has_the_configuration_that_it_always_had():
+    assert Part("ddim", 0.0, ("w8a8",)).config() == {"sampler": "ddim", "eta": 0.0, "schemes": ("w8a8",)}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "knobs", "expected"),
+    [
+        ("ddpm", ("variance_type=fixed_large",), DDPM(NoiseSchedule(), 7, "fixed_large")),
+        ("ddim", ("clip_sample=true", "clip_sample_range=2"),
+         DDIM(NoiseSchedule(), 7, clip_sample=True, clip_sample_range=2.0)),
+        ("plms", ("set_alpha_to_one=true",), PLMS(NoiseSchedule(), 7, set_alpha_to_one=True)),
+        ("euler", ("use_karras_sigmas=True",), Euler(NoiseSchedule(), 7, use_karras_sigmas=True)),
+        ("euler-ancestral", ("timestep_spacing=leading", "steps_offset=1"),
+         EulerAncestral(NoiseSchedule(), 7, timestep_spacing="leading", steps_offset=1)),
+        ("heun", (), Heun(NoiseSchedule(), 7)),
+        ("dpm-solver++", ("solver_order=1",), DPMSolver(NoiseSchedule(), 7, solver_order=1)),
+        ("sde-dpm-solver++", ("lambda_min_clipped=-5.1",),
+         DPMSolver(NoiseSchedule(), 7, algorithm_type="sde-dpmsolver++", lambda_min_clipped=-5.1)),
+    ],
+)  # fmt: skip
+def test_knobs__become_arguments_of_the_sampler_and_part_of_the_key(sampler, knobs, expected):
+    job = job_from_options(**{**OPTIONS, "sampler": sampler, "knobs": knobs, "schemes": ("w8a8",)})
+    (part,) = job.parts
+    model = load("digits-unet")
+    built = part.build(model, 7)
+    assert built == dataclasses.replace(expected, schedule=model.schedule)
+    plain = job_from_options(**{**OPTIONS, "sampler": sampler, "schemes": ("w8a8",)})
+    assert (plain.key(model) == job.key(model)) == (knobs == ())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "knobs", "message"),
+    [
+        ("euler", ("solver_order=2",), "a knob must be name=value, each name once, of timestep_spacing"),
+        ("dpm-solver++", ("solver_order",), "a knob must be name=value"),
+        ("dpm-solver++", ("solver_order=1", "solver_order=2"), "each name once"),
+        ("dpm-solver++", ("solver_order=two",), "solver_order must be an integer, got 'two'"),
+        ("heun", ("clip_sample=1",), "clip_sample must be true or false"),
+        ("ddim", ("eta=1",), "a knob must be"),
+        ("pndm", (), "sampler must be one of ddim, ddpm, plms"),
+    ],
+)
+def test_knobs__refuse_what_the_sampler_does_not_have(sampler, knobs, message):
+    with pytest.raises(BadInput, match=message):
+        job_from_options(**{**OPTIONS, "sampler": sampler, "knobs": knobs, "schemes": ("w8a8",)})
