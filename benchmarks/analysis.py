@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from noise_models import amplitude_ratio_from_db, decompose, noise_to_signal_from_db, power_ratio_from_db, sqnr_db
-from noise_models.normality import residual_shape
+from noise_models.assumptions.normality import residual_shape
 from simulator.moments import BLOCKS, moment_names, row_moments
 from simulator.record import central_moments
 from simulator.variables import BY_NAME

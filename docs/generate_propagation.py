@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from studies.prediction_table import hits, prediction_rows  # noqa: E402
+from studies.prediction.table import hits, prediction_rows  # noqa: E402
 
 PAGE = ROOT / "docs" / "propagation.md"
 RESULTS = ROOT / "docs" / "results"

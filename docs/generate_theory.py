@@ -24,7 +24,7 @@ BITS = range(2, 9)
 
 def ratios() -> str:
     """Input deviation in steps from which on step^2 / 12 holds."""
-    from noise_models.uniform import smallest_ratio
+    from noise_models.theory.uniform import smallest_ratio
 
     tolerances = (0.1, 0.01, 0.001)
     rows = [
@@ -36,8 +36,8 @@ def ratios() -> str:
 
 def clips() -> str:
     """Optimal clips and SQNR of unit inputs, exact and by ACIQ."""
-    from noise_models.densities import Gaussian, Laplace
-    from noise_models.overload import Convention, Grid, aciq_clip, distortion, optimal_clip
+    from noise_models.theory.densities import Gaussian, Laplace
+    from noise_models.theory.overload import Convention, Grid, aciq_clip, distortion, optimal_clip
 
     rows = []
     for bits in BITS:

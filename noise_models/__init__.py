@@ -13,12 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from noise_models.absorbable import feasibility, feasibility_map
-    from noise_models.absorption import absorb, absorbable_bound, lambda_weight
-    from noise_models.absorption_account import account_absorption, earlier_weights
-    from noise_models.assumptions import ASSUMPTIONS, check_assumptions, verdict_counts
-    from noise_models.carried import carried_excess
-    from noise_models.changes import injected_endpoint, paired_change
+    from noise_models.absorption.absorbable import feasibility, feasibility_map
+    from noise_models.absorption.account import account_absorption, earlier_weights
+    from noise_models.absorption.carried import carried_excess
+    from noise_models.absorption.rule import absorb, absorbable_bound, lambda_weight
+    from noise_models.assumptions.guidance_dependence import compare_guidance
+    from noise_models.assumptions.homogeneity import check_homogeneity
+    from noise_models.assumptions.normality import check_normality, residual_shape
+    from noise_models.assumptions.pattern import measure_pattern
+    from noise_models.assumptions.step_dependence import check_step_independence
+    from noise_models.assumptions.table import ASSUMPTIONS, check_assumptions, verdict_counts
+    from noise_models.assumptions.whiteness import check_whiteness
+    from noise_models.before_after.changes import injected_endpoint, paired_change
+    from noise_models.before_after.final_samples import final_distribution, final_distribution_change
+    from noise_models.before_after.step_variance import one_step_change, one_step_variance
     from noise_models.conversions import (
         amplitude_ratio_from_db,
         db_from_amplitude_ratio,
@@ -29,40 +37,32 @@ if TYPE_CHECKING:
         ptqd_snr_f,
         ptqd_threshold_db,
     )
-    from noise_models.correction import PTQD
-    from noise_models.d2dpm import D2DPM, fit_d2dpm, outlier_share_bound
-    from noise_models.decomposition import decompose
-    from noise_models.densities import Density, Folded, Gaussian, Laplace, Uniform
-    from noise_models.discretization import sampler_error
-    from noise_models.divergences import Estimate, gaussian_kl, gaussian_wasserstein, mixture_kl, mixture_kl_monte_carlo
-    from noise_models.drift import measure_drift
-    from noise_models.exact_path import GaussianPath, gaussian_path
-    from noise_models.final_samples import final_distribution, final_distribution_change
-    from noise_models.fresh_noise import FreshNoise
-    from noise_models.gains import noise_gains
-    from noise_models.guidance_dependence import compare_guidance
-    from noise_models.held_out import evaluate_held_out
-    from noise_models.homogeneity import check_homogeneity
-    from noise_models.intervals import Interval, Scale, from_replicates, jackknife
-    from noise_models.layer_comparison import compare_layers, shares_within
-    from noise_models.layers import contraction_noise, predict_layers
-    from noise_models.line import SampleDistance, mixture_cdf, mixture_quantile, sample_wasserstein
-    from noise_models.metrics import mean_ratio_sqnr_db, sqnr_db
-    from noise_models.mixture_path import LinePath, line_path
-    from noise_models.normality import check_normality, residual_shape
-    from noise_models.observable import decompose_observable
-    from noise_models.overload import (
-        Clip,
-        Convention,
-        Distortion,
-        Grid,
-        aciq_clip,
-        aciq_distortion,
-        distortion,
-        optimal_clip,
+    from noise_models.correction.d2dpm import D2DPM, fit_d2dpm, outlier_share_bound
+    from noise_models.correction.fresh_noise import FreshNoise
+    from noise_models.correction.ptqd import PTQD
+    from noise_models.correction.ptqd_fit import fit_ptqd
+    from noise_models.correction.timestep_aware import TimestepAware, fit_timestep_aware
+    from noise_models.decomposition.drift import measure_drift
+    from noise_models.decomposition.held_out import evaluate_held_out
+    from noise_models.decomposition.observable import decompose_observable
+    from noise_models.decomposition.predictors import PREDICTORS
+    from noise_models.decomposition.ptqd_parameters import estimate_ptqd
+    from noise_models.decomposition.split import decompose
+    from noise_models.exact.discretization import sampler_error
+    from noise_models.exact.divergences import (
+        Estimate,
+        gaussian_kl,
+        gaussian_wasserstein,
+        mixture_kl,
+        mixture_kl_monte_carlo,
     )
-    from noise_models.pattern import measure_pattern
-    from noise_models.pooling import BlockSums, Pooled, block_sums
+    from noise_models.exact.line import SampleDistance, mixture_cdf, mixture_quantile, sample_wasserstein
+    from noise_models.exact.mixture_path import LinePath, line_path
+    from noise_models.exact.path import GaussianPath, gaussian_path
+    from noise_models.inference.intervals import Interval, Scale, from_replicates, jackknife
+    from noise_models.inference.pooling import BlockSums, Pooled, block_sums
+    from noise_models.inference.sample_size import samples_needed
+    from noise_models.metrics import mean_ratio_sqnr_db, sqnr_db
     from noise_models.precision.budget_rule import budgeted_policy
     from noise_models.precision.candidates import Candidates
     from noise_models.precision.comparison import compare_policies, uniform_policies
@@ -73,16 +73,23 @@ if TYPE_CHECKING:
     from noise_models.precision.ptqd_rule import ptqd_policy
     from noise_models.precision.selection import exact_selection, greedy_selection
     from noise_models.precision.sigmoid_rule import effective_bits, round_bits, sigmoid_policy
-    from noise_models.predictors import PREDICTORS
-    from noise_models.propagation import Predictor, predict_noise
-    from noise_models.ptqd_fit import fit_ptqd
-    from noise_models.ptqd_parameters import estimate_ptqd
-    from noise_models.sample_size import samples_needed
-    from noise_models.step_dependence import check_step_independence
-    from noise_models.step_variance import one_step_change, one_step_variance
-    from noise_models.timestep_aware import TimestepAware, fit_timestep_aware
-    from noise_models.transfer import final_variance, noise_transfer
-    from noise_models.uniform import (
+    from noise_models.propagation.gains import noise_gains
+    from noise_models.propagation.prediction import Predictor, predict_noise
+    from noise_models.propagation.transfer import final_variance, noise_transfer
+    from noise_models.theory.densities import Density, Folded, Gaussian, Laplace, Uniform
+    from noise_models.theory.layer_comparison import compare_layers, shares_within
+    from noise_models.theory.layers import contraction_noise, predict_layers
+    from noise_models.theory.overload import (
+        Clip,
+        Convention,
+        Distortion,
+        Grid,
+        aciq_clip,
+        aciq_distortion,
+        distortion,
+        optimal_clip,
+    )
+    from noise_models.theory.uniform import (
         RoundingError,
         rounding_error,
         rounding_error_series,
@@ -90,7 +97,6 @@ if TYPE_CHECKING:
         uniform_noise_power,
         uniform_validity,
     )
-    from noise_models.whiteness import check_whiteness
 
 __all__ = [
     "ASSUMPTIONS",
@@ -212,11 +218,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "absorbable": ("feasibility", "feasibility_map"),
-    "absorption": ("absorb", "absorbable_bound", "lambda_weight"),
-    "absorption_account": ("account_absorption", "earlier_weights"),
-    "carried": ("carried_excess",),
-    "changes": ("injected_endpoint", "paired_change"),
+    "absorption.absorbable": ("feasibility", "feasibility_map"),
+    "absorption.rule": ("absorb", "absorbable_bound", "lambda_weight"),
+    "absorption.account": ("account_absorption", "earlier_weights"),
+    "absorption.carried": ("carried_excess",),
+    "before_after.changes": ("injected_endpoint", "paired_change"),
     "conversions": (
         "amplitude_ratio_from_db",
         "db_from_amplitude_ratio",
@@ -227,35 +233,35 @@ _MODULES = {
         "ptqd_snr_f",
         "ptqd_threshold_db",
     ),
-    "correction": ("PTQD",),
-    "d2dpm": ("D2DPM", "fit_d2dpm", "outlier_share_bound"),
-    "decomposition": ("decompose",),
-    "densities": (
+    "correction.ptqd": ("PTQD",),
+    "correction.d2dpm": ("D2DPM", "fit_d2dpm", "outlier_share_bound"),
+    "decomposition.split": ("decompose",),
+    "theory.densities": (
         "Density",
         "Folded",
         "Gaussian",
         "Laplace",
         "Uniform",
     ),
-    "discretization": ("sampler_error",),
-    "divergences": ("Estimate", "gaussian_kl", "gaussian_wasserstein", "mixture_kl", "mixture_kl_monte_carlo"),
-    "exact_path": ("GaussianPath", "gaussian_path"),
-    "final_samples": ("final_distribution", "final_distribution_change"),
-    "fresh_noise": ("FreshNoise",),
-    "gains": ("noise_gains",),
-    "intervals": ("Interval", "Scale", "from_replicates", "jackknife"),
-    "layer_comparison": (
+    "exact.discretization": ("sampler_error",),
+    "exact.divergences": ("Estimate", "gaussian_kl", "gaussian_wasserstein", "mixture_kl", "mixture_kl_monte_carlo"),
+    "exact.path": ("GaussianPath", "gaussian_path"),
+    "before_after.final_samples": ("final_distribution", "final_distribution_change"),
+    "correction.fresh_noise": ("FreshNoise",),
+    "propagation.gains": ("noise_gains",),
+    "inference.intervals": ("Interval", "Scale", "from_replicates", "jackknife"),
+    "theory.layer_comparison": (
         "compare_layers",
         "shares_within",
     ),
-    "layers": (
+    "theory.layers": (
         "contraction_noise",
         "predict_layers",
     ),
-    "line": ("SampleDistance", "mixture_cdf", "mixture_quantile", "sample_wasserstein"),
+    "exact.line": ("SampleDistance", "mixture_cdf", "mixture_quantile", "sample_wasserstein"),
     "metrics": ("mean_ratio_sqnr_db", "sqnr_db"),
-    "mixture_path": ("LinePath", "line_path"),
-    "overload": (
+    "exact.mixture_path": ("LinePath", "line_path"),
+    "theory.overload": (
         "Clip",
         "Convention",
         "Distortion",
@@ -265,7 +271,7 @@ _MODULES = {
         "distortion",
         "optimal_clip",
     ),
-    "pooling": ("BlockSums", "Pooled", "block_sums"),
+    "inference.pooling": ("BlockSums", "Pooled", "block_sums"),
     "precision.budget_rule": ("budgeted_policy",),
     "precision.candidates": ("Candidates",),
     "precision.comparison": ("compare_policies", "uniform_policies"),
@@ -276,12 +282,12 @@ _MODULES = {
     "precision.ptqd_rule": ("ptqd_policy",),
     "precision.selection": ("exact_selection", "greedy_selection"),
     "precision.sigmoid_rule": ("effective_bits", "round_bits", "sigmoid_policy"),
-    "propagation": ("Predictor", "predict_noise"),
-    "ptqd_fit": ("fit_ptqd",),
-    "step_variance": ("one_step_change", "one_step_variance"),
-    "timestep_aware": ("TimestepAware", "fit_timestep_aware"),
-    "transfer": ("final_variance", "noise_transfer"),
-    "uniform": (
+    "propagation.prediction": ("Predictor", "predict_noise"),
+    "correction.ptqd_fit": ("fit_ptqd",),
+    "before_after.step_variance": ("one_step_change", "one_step_variance"),
+    "correction.timestep_aware": ("TimestepAware", "fit_timestep_aware"),
+    "propagation.transfer": ("final_variance", "noise_transfer"),
+    "theory.uniform": (
         "RoundingError",
         "rounding_error",
         "rounding_error_series",
@@ -289,26 +295,26 @@ _MODULES = {
         "uniform_noise_power",
         "uniform_validity",
     ),
-    "assumptions": (
+    "assumptions.table": (
         "ASSUMPTIONS",
         "check_assumptions",
         "verdict_counts",
     ),
-    "drift": ("measure_drift",),
-    "guidance_dependence": ("compare_guidance",),
-    "held_out": ("evaluate_held_out",),
-    "homogeneity": ("check_homogeneity",),
-    "normality": (
+    "decomposition.drift": ("measure_drift",),
+    "assumptions.guidance_dependence": ("compare_guidance",),
+    "decomposition.held_out": ("evaluate_held_out",),
+    "assumptions.homogeneity": ("check_homogeneity",),
+    "assumptions.normality": (
         "check_normality",
         "residual_shape",
     ),
-    "observable": ("decompose_observable",),
-    "pattern": ("measure_pattern",),
-    "predictors": ("PREDICTORS",),
-    "ptqd_parameters": ("estimate_ptqd",),
-    "sample_size": ("samples_needed",),
-    "step_dependence": ("check_step_independence",),
-    "whiteness": ("check_whiteness",),
+    "decomposition.observable": ("decompose_observable",),
+    "assumptions.pattern": ("measure_pattern",),
+    "decomposition.predictors": ("PREDICTORS",),
+    "decomposition.ptqd_parameters": ("estimate_ptqd",),
+    "inference.sample_size": ("samples_needed",),
+    "assumptions.step_dependence": ("check_step_independence",),
+    "assumptions.whiteness": ("check_whiteness",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from noise_models.intervals import Interval, from_replicates, jackknife
-from noise_models.labelled import channel_dims, interval_variables, meaning, recorded, result_dataset
-from noise_models.pooling import Array, Pooled, block_sums, sum_without_each
+from noise_models.inference.intervals import Interval, from_replicates, jackknife
+from noise_models.inference.labelled import channel_dims, interval_variables, meaning, recorded, result_dataset
+from noise_models.inference.pooling import Array, Pooled, block_sums, sum_without_each
 from samplers.errors import BadInput
 from simulator.moments import block_count
 

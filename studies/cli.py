@@ -92,7 +92,7 @@ def explain(
     json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
 ) -> None:
     """Split the noise of runs into slope, bias and residual, and test what corrections assume of the residual."""
-    from studies.explain import explain as explain_noise
+    from studies.explain.command import explain as explain_noise
 
     explain_noise(
         source=source, model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples,
@@ -230,7 +230,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
 ) -> None:
     """Predict the final sample's noise from injected noise, and hold it against measurements over a grid."""
-    from studies.prediction_grid import run_grid
+    from studies.prediction.grid import run_grid
 
     run_grid(
         model=model, schemes=tuple(scheme or ()), samplers=tuple(sampler or ()), steps=tuple(steps or ()),
@@ -325,7 +325,7 @@ def precision(
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Choose a bit width for each sampling step by published rules and under budgets; run the policies and compare."""
-    from studies.precision import run_precision
+    from studies.precision.command import run_precision
 
     run_precision(
         candidates=tuple(candidates or ()), groups=tuple(group or ()), out=out, as_json=json, model=model,
@@ -364,7 +364,7 @@ def correct(
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Fit corrections on calibration samples, judge them on others: injected noise, one-step variance, final SQNR."""
-    from studies.correct import run_correct
+    from studies.corrections.command import run_correct
 
     run_correct(
         model=model, scheme=scheme, corrections=tuple(correction or ()), sampler=sampler, steps=steps, eta=eta,
@@ -394,7 +394,7 @@ def feasibility(
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Map how much residual noise each step's own noise can stand in for (variance absorption), for DDIM at any eta."""
-    from studies.feasibility import run_feasibility
+    from studies.corrections.feasibility import run_feasibility
 
     run_feasibility(
         model=model, beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end, etas=tuple(eta or ()),

@@ -8,8 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from noise_models.fitting import MIN_BLOCKS
-from noise_models.ptqd_fit import fit_ptqd
+from noise_models.correction.fitting import MIN_BLOCKS
+from noise_models.correction.ptqd_fit import fit_ptqd
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from simulator.calibration.trajectory import PURPOSE, calibrate_ranges

@@ -63,8 +63,8 @@ def _find_or_compute(job: Job, out: Path) -> tuple[list[xr.Dataset], Path, bool]
     if folder.exists():
         return load_runs(folder, config), folder, True
 
-    from noise_models.layer_comparison import compare_layers
-    from noise_models.layers import predict_layers
+    from noise_models.theory.layer_comparison import compare_layers
+    from noise_models.theory.layers import predict_layers
     from simulator.attribution import attribute
     from simulator.calibration.trajectory import calibrate_ranges
     from simulator.instrument.quantized import QuantizedModel
@@ -123,7 +123,7 @@ def _files(compared: list[xr.Dataset], config: dict[str, Any]) -> dict[str, byte
 
 def summary_of(compared: xr.Dataset) -> dict[str, Any]:
     """One scheme's shares per predictor, and every site, as plain values; null where undefined."""
-    from noise_models.layer_comparison import CAUSES, VERDICTS, shares_within
+    from noise_models.theory.layer_comparison import CAUSES, VERDICTS, shares_within
 
     shares = shares_within(compared, (1.0, MISS_DB))
     uniform = compared.sel(predictor="uniform")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from noise_models.labelled import channel_dims
+from noise_models.inference.labelled import channel_dims
 from noise_models.metrics import sqnr_db
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from noise_models.intervals import LOG, PLAIN, Interval, Scale, jackknife
-from noise_models.labelled import channel_dims, interval_variables, recorded
+from noise_models.correction.scope import require_equal
+from noise_models.inference.intervals import LOG, PLAIN, Interval, Scale, jackknife
+from noise_models.inference.labelled import channel_dims, interval_variables, recorded
+from noise_models.inference.pooling import Array, BlockSums, Pooled, block_sums
 from noise_models.metrics import pooled_sqnr_db
-from noise_models.pooling import Array, BlockSums, Pooled, block_sums
 from noise_models.precision.candidates import Candidates
 from noise_models.precision.gains import require_gains
 from noise_models.precision.policy import Policy
-from noise_models.scope import require_equal
 from samplers.errors import BadInput
 
 _FINAL = "y = final sample of full precision, e = quantized one - y, each on its own trajectory, on shared noise"

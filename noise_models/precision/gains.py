@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from noise_models.error_recursion import require_linear
-from noise_models.pooling import Array
-from noise_models.transfer import noise_transfer
+from noise_models.inference.pooling import Array
+from noise_models.propagation.error_recursion import require_linear
+from noise_models.propagation.transfer import noise_transfer
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from samplers.validation import require_choice, require_real

@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from noise_models.fitting import MIN_BLOCKS
-from noise_models.intervals import LOG, Interval, jackknife
-from noise_models.labelled import interval_variables
+from noise_models.correction.fitting import MIN_BLOCKS
+from noise_models.correction.scope import require_equal
+from noise_models.inference.intervals import LOG, Interval, jackknife
+from noise_models.inference.labelled import interval_variables
+from noise_models.inference.pooling import Array, Pooled, block_sums
 from noise_models.metrics import pooled_sqnr_db
-from noise_models.pooling import Array, Pooled, block_sums
 from noise_models.precision.candidates import Candidates
-from noise_models.scope import require_equal
 from samplers.errors import BadInput
 from simulator.calibration.trajectory import PURPOSE
 from simulator.provenance import canonical

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from noise_models.gains import noise_gains
 from noise_models.precision.gains import labelled_gains
+from noise_models.propagation.gains import noise_gains
 from samplers.sampler import Sampler
 from simulator.calibration.trajectory import PURPOSE
 from simulator.models.registry import Model
@@ -26,7 +26,7 @@ def network_gains(model: Model, sampler: Sampler, *, samples: int = 64, seed: in
         sampler: any with linear updates, multistep ones included.
         samples: trajectories, at least 2, of the noise stream "calibrate".
         seed: of trajectories and probes.
-        options: further ones of :func:`noise_models.gains.noise_gains`.
+        options: further ones of :func:`noise_models.propagation.gains.noise_gains`.
 
     Raises:
         BadInput: as ``noise_gains``.

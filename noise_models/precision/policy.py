@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from noise_models.pooling import Array
+from noise_models.correction.scope import require_disjoint, require_same_scope
+from noise_models.inference.pooling import Array
 from noise_models.precision.candidates import Candidates
 from noise_models.precision.gains import require_gains
-from noise_models.scope import require_disjoint, require_same_scope
 from samplers.errors import BadInput
 from simulator.correction import Correction, NoCorrection
 from simulator.instrument.quantized import QuantizedModel

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from noise_models.pooling import Array
+from noise_models.inference.pooling import Array
 from noise_models.precision.candidates import Candidates
 from noise_models.precision.gains import require_gains
 from noise_models.precision.policy import Policy

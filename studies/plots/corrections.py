@@ -19,7 +19,7 @@ def plot_injected(changes: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Squared error of epsilon at full precision's x_t over the timestep, without and with each correction.
 
     Args:
-        changes: of ``studies.corrections``, along ``correction``.
+        changes: of ``studies.corrections.comparison``, along ``correction``.
         ax: axes to draw on.
     """
     ax = plt.gca() if ax is None else ax

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noise_models.decomposition import decompose
+from noise_models.decomposition.split import decompose
 from studies.plots import style
 
 QUANTITIES = {

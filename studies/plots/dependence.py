@@ -8,8 +8,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noise_models.step_dependence import check_step_independence
-from noise_models.whiteness import check_whiteness
+from noise_models.assumptions.step_dependence import check_step_independence
+from noise_models.assumptions.whiteness import check_whiteness
 from studies.plots import style
 from studies.plots.noise_scatter import steps_shown
 from studies.plots.sites import label_steps

@@ -32,8 +32,8 @@ def plot_layer_prediction(
     3 dB carry their name. Sites without both values are left out.
 
     Args:
-        compared: of ``noise_models.layer_comparison.compare_layers``.
-        predictor: one of ``noise_models.layers.PREDICTORS``.
+        compared: of ``noise_models.theory.layer_comparison.compare_layers``.
+        predictor: one of ``noise_models.theory.layers.PREDICTORS``.
         limits: of both axes; the data's own if absent.
         ax: axes to draw on.
     """

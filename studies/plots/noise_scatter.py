@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from noise_models.decomposition import decompose
-from noise_models.kept import kept_pair
+from noise_models.assumptions.kept import kept_pair
+from noise_models.decomposition.split import decompose
 from studies.plots import style
 
 MOST_POINTS = 4000

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.plots import style
-from studies.prediction_table import TOLERANCE_DB
+from studies.prediction.table import TOLERANCE_DB
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 

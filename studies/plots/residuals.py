@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from noise_models.kept import kept_noise
-from noise_models.normality import LEAST, LEVEL, check_normality, residual_shape
+from noise_models.assumptions.kept import kept_noise
+from noise_models.assumptions.normality import LEAST, LEVEL, check_normality, residual_shape
 from studies.plots import style
 from studies.plots.noise_scatter import steps_shown
 

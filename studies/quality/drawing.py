@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.ptqd_fit import fit_ptqd
+from noise_models.correction.ptqd_fit import fit_ptqd
 from samplers.state import FLOAT64
 from simulator.calibration.trajectory import PURPOSE, calibrate_ranges
 from simulator.instrument.quantized import QuantizedModel

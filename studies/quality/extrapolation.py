@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from noise_models.intervals import Interval, from_replicates
+from noise_models.inference.intervals import Interval, from_replicates
 from samplers.errors import BadInput
 from studies.quality.gaussians import Array, Gaussians, frechet, require_features
 from studies.quality.shuffling import Role, order

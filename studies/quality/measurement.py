@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from noise_models.intervals import Interval
+from noise_models.inference.intervals import Interval
 from samplers.errors import BadInput
 from studies.quality.comparison import FeatureSet, mean_frechet_in_parts, parts_of
 from studies.quality.extrapolation import FrechetCurve, frechet_curve

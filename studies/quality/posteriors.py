@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import xlogy
 
-from noise_models.intervals import LOG, Interval, from_replicates
+from noise_models.inference.intervals import LOG, Interval, from_replicates
 from samplers.errors import BadInput
 from studies.quality.gaussians import Array
 from studies.quality.shuffling import Role, order

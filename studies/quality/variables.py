@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from noise_models.intervals import Interval
+from noise_models.inference.intervals import Interval
 from simulator.variable import Variable
 from studies.quality.reasons import Reason, flag_attrs
 

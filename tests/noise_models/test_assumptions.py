@@ -17,9 +17,9 @@ from noise_models import (
     residual_shape,
     verdict_counts,
 )
-from noise_models.correlation_length import effective_size
-from noise_models.normality import kurtosis_z, omnibus_p, shape, skewness_z
-from noise_models.verdicts import equivalence, word
+from noise_models.assumptions.correlation_length import effective_size
+from noise_models.assumptions.normality import kurtosis_z, omnibus_p, shape, skewness_z
+from noise_models.inference.verdicts import equivalence, word
 from samplers import BadInput
 
 

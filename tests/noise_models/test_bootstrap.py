@@ -6,8 +6,8 @@ from planted_noise import planted, recorded_one_sample_per_block, recorded_run, 
 from scipy import stats
 
 from noise_models import decompose
-from noise_models.bootstrap import from_resamples, resample_weights
-from noise_models.intervals import REASONS
+from noise_models.inference.bootstrap import from_resamples, resample_weights
+from noise_models.inference.intervals import REASONS
 from samplers import BadInput
 
 TRIALS = 1000

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from noise_models.gains import noise_gains
-from noise_models.transfer import noise_transfer
+from noise_models.propagation.gains import noise_gains
+from noise_models.propagation.transfer import noise_transfer
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule, NoiseStream, Update, sample
 from samplers.coefficients import Earlier
 from simulator.models.registry import Model

@@ -5,7 +5,7 @@ import pytest
 from planted_noise import SAMPLER, planted, recorded_one_sample_per_block, recorded_run
 
 from noise_models import PREDICTORS, decompose, evaluate_held_out, fit_ptqd, measure_drift, samples_needed
-from noise_models.verdicts import word
+from noise_models.inference.verdicts import word
 from samplers import DDIM, BadInput
 
 K, BIAS, SIGMA = [0.2, 0.05, 0.4], [[0.1, -0.3], [0.0, 0.2], [0.5, 0.4]], [0.3, 0.1, 0.2]

@@ -6,7 +6,7 @@ from planted_noise import planted, recorded_one_sample_per_block, recorded_run
 from scipy import stats
 
 from noise_models import block_sums, decompose, from_replicates, jackknife, sqnr_db
-from noise_models.intervals import REASONS
+from noise_models.inference.intervals import REASONS
 from samplers import BadInput
 
 TRIALS = 2000

@@ -13,8 +13,8 @@ from torch import nn
 from torch_modules import as_model
 
 import simulator
-from noise_models.layer_comparison import CAUSES, VERDICTS, compare_layers, shares_within
-from noise_models.layers import PARTS, PREDICTORS, REASONS, contraction_noise, predict_layers
+from noise_models.theory.layer_comparison import CAUSES, VERDICTS, compare_layers, shares_within
+from noise_models.theory.layers import PARTS, PREDICTORS, REASONS, contraction_noise, predict_layers
 from samplers import DDIM, BadInput
 from simulator.instrument.rungs import Rung
 from simulator.operand_errors import observe_operands

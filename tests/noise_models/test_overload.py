@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from noise_models.densities import Folded, Gaussian, Laplace, Uniform
-from noise_models.overload import (
+from noise_models.theory.densities import Folded, Gaussian, Laplace, Uniform
+from noise_models.theory.overload import (
     Convention,
     Grid,
     aciq_clip,

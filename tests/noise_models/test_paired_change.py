@@ -7,8 +7,8 @@ import pytest
 from planted_noise import planted, recorded_one_sample_per_block, recorded_run
 
 from noise_models import final_distribution, final_distribution_change, injected_endpoint, paired_change, sqnr_db
-from noise_models.changes import verdict
-from noise_models.intervals import Interval
+from noise_models.before_after.changes import verdict
+from noise_models.inference.intervals import Interval
 from samplers import BadInput
 
 CORRECTED = {"correction": {"name": "ptqd"}}

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from noise_models import sqnr_db
-from noise_models.error_recursion import ErrorRecursion
-from noise_models.propagation import Predictor, predict_noise
-from noise_models.transfer import final_variance, naive_final_power, noise_transfer
+from noise_models.propagation.error_recursion import ErrorRecursion
+from noise_models.propagation.prediction import Predictor, predict_noise
+from noise_models.propagation.transfer import final_variance, naive_final_power, noise_transfer
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule, NoiseStream, Update, sample
 from samplers.coefficients import Earlier
 from samplers.method import Method

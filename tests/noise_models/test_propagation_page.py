@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from studies.prediction_table import hits, prediction_rows
+from studies.prediction.table import hits, prediction_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noise_models.densities import FAMILIES, Folded, Gaussian, Laplace, Uniform
-from noise_models.uniform import (
+from noise_models.theory.densities import FAMILIES, Folded, Gaussian, Laplace, Uniform
+from noise_models.theory.uniform import (
     VERDICTS,
     rounding_error,
     rounding_error_series,

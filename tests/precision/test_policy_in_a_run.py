@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from noise_models.correction import PTQD
+from noise_models.correction.ptqd import PTQD
+from noise_models.correction.ptqd_fit import fit_ptqd
 from noise_models.metrics import sqnr_db
 from noise_models.precision.budget_rule import budgeted_policy
 from noise_models.precision.candidates import Candidates
@@ -17,7 +18,6 @@ from noise_models.precision.comparison import compare_policies, uniform_policies
 from noise_models.precision.gains import gaussian_gains
 from noise_models.precision.measurement import candidate_table
 from noise_models.precision.policy import InScope, Policy
-from noise_models.ptqd_fit import fit_ptqd
 from samplers import DDIM
 from samplers.errors import BadInput
 from simulator.calibration.steps import StepSets

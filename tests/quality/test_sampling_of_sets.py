@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from noise_models.correction import PTQD
-from noise_models.ptqd_fit import fit_ptqd
+from noise_models.correction.ptqd import PTQD
+from noise_models.correction.ptqd_fit import fit_ptqd
 from samplers.ddim import DDIM
 from samplers.ddpm import DDPM
 from samplers.errors import BadInput

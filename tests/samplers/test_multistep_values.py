@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from noise_models.absorption import absorb
+from noise_models.absorption.rule import absorb
 from samplers import (
     DDIM,
     DDPM,

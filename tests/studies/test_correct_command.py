@@ -16,12 +16,19 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import studies.correct
+import studies.corrections.command
 from noise_models import decompose, feasibility_map, final_distribution, one_step_variance, paired_change
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule
 from studies import cli
-from studies.corrections import FITS, Comparison, account_line, change_rows, compare_corrections, require_names
-from studies.feasibility import feasibility_rows
+from studies.corrections.comparison import (
+    FITS,
+    Comparison,
+    account_line,
+    change_rows,
+    compare_corrections,
+    require_names,
+)
+from studies.corrections.feasibility import feasibility_rows
 from studies.plots.corrections import corrections_figure, plot_change, plot_final, plot_injected, plot_one_step_variance
 from studies.plots.feasibility import feasibility_figure, plot_feasibility, plot_residual
 from studies.store import dataset_bytes, read
@@ -140,7 +147,7 @@ def test_correct__writes_once_prints_and_finds_again(monkeypatch, capsys, tmp_pa
         calls.append((arguments[3], options["samples"], options["calibration_samples"]))
         return dataclasses.replace(comparison, runs=comparison.runs[::2][:2], steps=comparison.steps[::2][:2])
 
-    monkeypatch.setattr("studies.corrections.compare_corrections", computed)
+    monkeypatch.setattr("studies.corrections.comparison.compare_corrections", computed)
     options = ("--steps", "4", "--eta", "1", "--samples", "16", "--calibration-samples", "8", "--threads", "1")
     command = ("correct", *options, "--out", str(tmp_path), "--correction", "ptqd", "--correction", "d2dpm")
     assert qnoise(monkeypatch, *command) == 0
@@ -156,7 +163,7 @@ def test_correct__writes_once_prints_and_finds_again(monkeypatch, capsys, tmp_pa
     assert summary["reused"] is True
     assert [row["correction"] for row in summary["corrections"]] == ["ptqd"]
     assert calls == [(("ptqd", "d2dpm"), 16, 8)]
-    assert studies.correct.CHANGES_FILE in names
+    assert studies.corrections.command.CHANGES_FILE in names
 
 
 @pytest.mark.parametrize(

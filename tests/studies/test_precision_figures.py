@@ -16,7 +16,7 @@ import xarray as xr
 from studies.plots.bits import bits_figure, plot_bits
 from studies.plots.pareto import pareto_figure, plot_pareto
 from studies.plots.style import figure_bytes
-from studies.precision import precision_rows
+from studies.precision.command import precision_rows
 
 RULES = {
     "w8a4": {"rule": "uniform"},

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from noise_models.layer_comparison import CAUSES
-from noise_models.layers import PREDICTORS
+from noise_models.theory.layer_comparison import CAUSES
+from noise_models.theory.layers import PREDICTORS
 from studies import cli
 from studies.plots.layer_prediction import layer_prediction_figure, plot_layer_prediction
 from studies.plots.style import figure_bytes

@@ -1,0 +1,1 @@
+"""What corrections assume of residual noise, tested."""

@@ -1,0 +1,1 @@
+"""What a correction changed: paired, with intervals."""

@@ -1,0 +1,1 @@
+"""Noise split along a signal, by channel, site and step, fitted here and judged there."""

@@ -1,0 +1,1 @@
+"""Exact distributions along samplers, and distances between distributions."""

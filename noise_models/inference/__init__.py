@@ -1,0 +1,1 @@
+"""Intervals, verdicts and pooled moments: what every statistic here is made of."""

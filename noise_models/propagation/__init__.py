@@ -1,0 +1,1 @@
+"""From noise injected at each step to the noise of the final sample."""

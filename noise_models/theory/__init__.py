@@ -1,0 +1,1 @@
+"""Closed forms of rounding, clipping and whole layers."""

@@ -1,0 +1,1 @@
+"""``qnoise correct`` and ``qnoise feasibility``."""
