@@ -15,7 +15,8 @@ import pytest
 from exact_samples import drawn_path
 from scipy.special import ndtr
 
-from noise_models import absorb, gaussian_path, line_path, mixture_cdf, mixture_path, sample_wasserstein
+from noise_models import absorb, gaussian_path, line_path, mixture_cdf, sample_wasserstein
+from noise_models.exact import mixture_path
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule, Sampler
 from samplers.coefficients import Earlier
 from simulator.models.gaussian import Gaussian
