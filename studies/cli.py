@@ -52,6 +52,13 @@ def run(
         Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
     ] = None,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            help="Number format of the quantized runs' x_t and updates: float64, float32, float16, bfloat16, or "
+            "fixed:BITS:FRACTION_BITS. [default: float64]"
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
     out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -62,7 +69,7 @@ def run(
     run_main_job(
         model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
         calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
-        knobs=tuple(knob or ()), out=out, as_json=json,
+        knobs=tuple(knob or ()), state=state, out=out, as_json=json,
     )  # fmt: skip
 
 

@@ -8,17 +8,20 @@ from typing import Any
 
 import xarray as xr
 
+from noise_models.absorption.absorbable import can_absorb
 from noise_models.correction.fitting import MIN_BLOCKS
 from noise_models.correction.ptqd_fit import fit_ptqd
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from simulator.calibration.trajectory import PURPOSE, calibrate_ranges
+from simulator.correction import NoCorrection
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Scheme
 from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
 from simulator.paired import INJECTED, Arm, run_arms
 from studies.job import Job, Part
+from studies.state_names import state_from_text
 
 Report = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -60,6 +63,8 @@ def execute(
 ) -> Iterator[tuple[Part, tuple[xr.Dataset, ...]]]:
     """Yield each part with its datasets: every scheme without a correction and with PTQD, in that order.
 
+    PTQD absorbs where the sampler's update lets it, and only corrects where x0 is clipped or the variance learned.
+
     Ranges and PTQD's statistics come from samples of the "calibrate" stream, results from the "evaluate" stream.
     ``kernels_ready`` is called before the first integer operation: float work comes first, so that compilation can go
     on beside it.
@@ -97,7 +102,11 @@ def _execute_part(plan: Plan, part: Part, report: Report, kernels_ready: Callabl
         progress=progress("fitting PTQD"),
         **fit_set,
     )
+    state = None if job.state is None else state_from_text(job.state)
+    absorb = can_absorb(sampler.config())
     arms = [
-        arm for network, fit in zip(networks, fits, strict=True) for arm in (Arm(network), Arm(network, fit_ptqd(fit)))
+        Arm(network, correction, state)
+        for network, fit in zip(networks, fits, strict=True)
+        for correction in (NoCorrection(), fit_ptqd(fit, absorb=absorb))
     ]
     return run_arms(arms, sampler, samples=job.samples, progress=progress("sampling"), **common)

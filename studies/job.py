@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from samplers.errors import BadInput
 from studies.sampler_names import Knobs, build_sampler, require_sampler, title
+from studies.state_names import state_from_text
 
 if TYPE_CHECKING:
     from samplers.sampler import Sampler
@@ -75,6 +76,10 @@ class Part:
         return {**values, "knobs": dict(knobs)} if knobs else values
 
 
+_ELSEWHERE = ("conditioning", "guidance", "state")
+"""Fields that enter the configuration by their content, or only where they are given."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One invocation of ``qnoise run``.
@@ -90,6 +95,8 @@ class Job:
         threads: threads of float operations and kernels.
         conditioning: safetensors file of the samples' conditions, None for none.
         guidance: weight of classifier-free guidance; 1 without conditions.
+        state: number format of the quantized runs' x_t and updates (``studies.state_names``), None for full
+            precision's.
     """
 
     model: str
@@ -102,8 +109,11 @@ class Job:
     threads: int = 1
     conditioning: str | None = None
     guidance: float = 1.0
+    state: str | None = None
 
     def __post_init__(self) -> None:
+        if self.state is not None:
+            state_from_text(self.state)
         for name in ("num_inference_steps", "samples", "calibration_samples", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1", got=getattr(self, name), fix="ask for one or more")
@@ -131,11 +141,12 @@ class Job:
 
         files = sorted({text for part in self.parts for text in part.schemes if text.endswith(".toml")})
         schemes = {"schemes": {text: Scheme.parse(text).config() for text in files}} if files else {}
-        own = {name: v for name, v in dataclasses.asdict(self).items() if name not in ("conditioning", "guidance")}
+        own = {name: v for name, v in dataclasses.asdict(self).items() if name not in _ELSEWHERE}
         own["parts"] = [part.config() for part in self.parts]
         conditions = conditioning_config(self.conditions())
         unshipped = self._unshipped(model)
-        return {**own, **model_config(model), **unshipped, **schemes, **conditions, "threads": self.threads}
+        state = {} if self.state is None else {"state": self.state}
+        return {**own, **model_config(model), **unshipped, **schemes, **conditions, **state, "threads": self.threads}
 
     def conditions(self) -> Conditioning | None:
         """What samples are conditioned on, read from the file."""

@@ -31,6 +31,7 @@ def job_from_options(
     threads: int | None,
     conditioning: Path | None = None,
     guidance: float = 1.0,
+    state: str | None = None,
     knobs: tuple[str, ...] = (),
 ) -> Job:
     """The job that the command line asks for.
@@ -56,6 +57,7 @@ def job_from_options(
         threads=available if threads is None else threads,
         conditioning=None if conditioning is None else str(conditioning),
         guidance=guidance,
+        state=state,
     )
 
 

@@ -54,6 +54,15 @@ def require_absorbing(config: dict[str, Any]) -> None:
         )
 
 
+def can_absorb(config: dict[str, Any]) -> bool:
+    """Whether :func:`require_absorbing` lets a sampler of this configuration pass."""
+    try:
+        require_absorbing(config)
+    except BadInput:
+        return False
+    return True
+
+
 def feasibility(sampler: Sampler) -> xr.Dataset:
     """Map of what each step of a sampler can absorb.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import cli
+from studies import cli, store
 
 SMALL = ["run", "--steps", "3", "--samples", "6", "--calibration-samples", "16", "--threads", "1"]
 
@@ -44,6 +44,8 @@ def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["--seed", "-1"], "at least 0"),
         (["--threads", "0"], "at least 1"),
         (["--calibration-samples", "1"], "samples"),
+        (["--state", "float8"], "fixed:BITS"),
+        (["--state", "fixed:60:10"], "at most 52"),
     ],
 )
 def test_run__bad_input_is_one_line_and_exit_code_2_with_nothing_written(
@@ -159,6 +161,18 @@ def test_run__one_sample_gives_valid_json(
     assert qnoise(monkeypatch, *SMALL, "--samples", "1", "--scheme", "w8a8", "--json", "--out", str(tmp_path)) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert found["runs"][0]["final_sample_db_low"] is None
+
+
+def test_run__under_a_clipping_sampler_corrects_without_absorbing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    options = ["--scheme", "w8a8", "--sampler", "ddpm", "--knob", "clip_sample=true", "--state", "fixed:24:14"]
+    assert qnoise(monkeypatch, *SMALL, *options, "--json", "--out", str(tmp_path)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [run["correction"] for run in found["runs"]] == ["none", "ptqd-unabsorbed"]
+    run = store.read(next(Path(found["folder"]).glob("*none*.nc")))
+    assert (run.x0_clipped_accumulated > 0).any()
+    assert "state_saturated_accumulated" in run
 
 
 def test_run__calibration_and_evaluation_streams_are_stored_and_disjoint(

@@ -6,11 +6,24 @@ import dataclasses
 
 import pytest
 
-from samplers import DDIM, DDPM, PLMS, DPMSolver, Euler, EulerAncestral, Heun, NoiseSchedule
+from samplers import (
+    DDIM,
+    DDPM,
+    PLMS,
+    DPMSolver,
+    Euler,
+    EulerAncestral,
+    FixedPointState,
+    Float16State,
+    Float64State,
+    Heun,
+    NoiseSchedule,
+)  # fmt: skip
 from samplers.errors import BadInput
 from simulator.models.registry import load
 from studies.job import Job, Part, default_parts
 from studies.main_job import job_from_options
+from studies.state_names import state_from_text
 
 OPTIONS = {
     "model": "digits-unet", "schemes": (), "sampler": "ddim", "steps": 50, "eta": None, "samples": 64, "seed": 0,
@@ -46,7 +59,7 @@ def test_key__changes_with_every_field() -> None:
     job = Job("digits-unet", default_parts())
     other = {
         "parts": default_parts()[:1], "num_inference_steps": 49, "samples": 63, "seed": 1, "calibration_samples": 255,
-        "batch_size": 32, "threads": 7,
+        "batch_size": 32, "threads": 7, "state": "float16",
     }  # fmt: skip
     keys = {job.key(model), *(dataclasses.replace(job, **{name: value}).key(model) for name, value in other.items())}
     assert len(keys) == 1 + len(other)
@@ -105,3 +118,22 @@ def test_knobs__become_arguments_of_the_sampler_and_part_of_the_key(sampler, kno
 def test_knobs__refuse_what_the_sampler_does_not_have(sampler, knobs, message):
     with pytest.raises(BadInput, match=message):
         job_from_options(**{**OPTIONS, "sampler": sampler, "knobs": knobs, "schemes": ("w8a8",)})
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("float16", Float16State()),
+        ("float64", Float64State()),
+        ("fixed:20:10", FixedPointState(20, 10)),
+        ("fixed:20:10:12", FixedPointState(20, 10, 12)),
+    ],
+)
+def test_state__is_read_by_its_name(text: str, state) -> None:
+    assert state_from_text(text) == state
+
+
+@pytest.mark.parametrize("text", ["float8", "fixed", "fixed:20", "fixed:20:ten", "fixed:99:10", "fixed:1:2:3:4"])
+def test_state__that_does_not_exist_is_refused_with_the_job(text: str) -> None:
+    with pytest.raises(BadInput):
+        Job("digits-unet", default_parts(), state=text)
