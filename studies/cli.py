@@ -76,7 +76,8 @@ def run(
 @app.command()
 def explain(
     source: Annotated[
-        Path | None, typer.Argument(help="A run's .nc file or a results folder. [default: make the runs]")
+        list[Path] | None,
+        typer.Argument(help="A run's .nc file or a results folder; several of them too. [default: make the runs]"),
     ] = None,
     model: Annotated[
         str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
@@ -91,9 +92,13 @@ def explain(
     calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and predictions are fitted on.")] = 256,
     threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
     conditioning: Annotated[
-        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+        Path | None,
+        typer.Option(help="Conditions of samples: a safetensors file; its labels are the classes that are compared."),
     ] = None,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    guidance: Annotated[
+        list[float] | None,
+        typer.Option(help="Guidance weight of --conditioning; repeat for several, which are compared. [default: 1]"),
+    ] = None,
     method: Annotated[str, typer.Option(help="Intervals of decompositions: jackknife or bootstrap.")] = "jackknife",
     out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
@@ -102,9 +107,9 @@ def explain(
     from studies.explain.command import explain as explain_noise
 
     explain_noise(
-        source=source, model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples,
-        keep=keep, seed=seed, calibration_samples=calibration_samples, threads=threads, conditioning=conditioning,
-        guidance=guidance, method=method, out=out, as_json=json,
+        sources=tuple(source or ()), conditioning=conditioning, weights=tuple(guidance or ()), keep=keep, method=method,
+        out=out, as_json=json, model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta,
+        samples=samples, seed=seed, calibration_samples=calibration_samples, threads=threads,
     )  # fmt: skip
 
 

@@ -19,6 +19,9 @@ from noise_models.decomposition.split import decompose
 from noise_models.metrics import sqnr_db
 from samplers.errors import BadInput
 
+SAMPLES = ("purpose", "seed", "samples", "conditions")
+"""Fields of a configuration that say which samples are run."""
+
 
 def compare_guidance(
     runs: Sequence[xr.Dataset], variable: str = "epsilon_injected", *, confidence: float = 0.95
@@ -37,7 +40,8 @@ def compare_guidance(
         ``residual_variance_ratio`` with intervals and verdicts. The first run's changes are 0 and its ratio 1.
 
     Raises:
-        BadInput: fewer runs than two, a run without guidance in its key, equal weights, or runs that differ otherwise.
+        BadInput: fewer runs than two, a run without guidance in its key, equal weights, or runs that differ otherwise,
+            in the samples or their conditions too.
     """
     weights = _weights(runs)
     parts = []
@@ -64,18 +68,23 @@ def _weights(runs: Sequence[xr.Dataset]) -> np.ndarray:
     weights = [config.get("guidance") for config in configs]
     if None in weights or len(set(weights)) < len(weights):
         raise BadInput("runs must have guidance weights, each once", got=weights, fix="run with conditions")
-    first, *others = (_without_guidance(config) for config in configs)
+    first, *others = (without_guidance(config) for config in configs)
     for other in others:
         require_same_scope(first, other, "a comparison")
-        for field in ("purpose", "seed", "samples"):
+        for field in SAMPLES:
             if first.get(field) != other.get(field):
                 raise BadInput(
                     f"runs that are compared sample by sample must have one {field}",
-                    got=f"{first.get(field)!r} and {other.get(field)!r}", fix="run all on the same noise stream",
+                    got=f"{first.get(field)!r} and {other.get(field)!r}", fix="run all on the same samples",
                 )  # fmt: skip
     return np.array(weights, np.float64)
 
 
-def _without_guidance(config: dict[str, Any]) -> dict[str, Any]:
-    ranges = {name: value for name, value in config.get("ranges", {}).items() if name != "guidance"}
-    return {**{name: value for name, value in config.items() if name != "guidance"}, "ranges": ranges}
+def without_guidance(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration less the weight, in its ranges too, and less what unconditional passes are given."""
+    own = {name: value for name, value in config.items() if name != "guidance"}
+    if "conditions" in own:  # at weight 1 there are no unconditional passes, and no null among the conditions
+        own["conditions"] = {n: d for n, d in own["conditions"].items() if not n.startswith("null.")}
+    if "ranges" in own:
+        own["ranges"] = without_guidance(own["ranges"])
+    return own

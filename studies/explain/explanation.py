@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from noise_models.assumptions.table import check_assumptions
 from noise_models.decomposition.drift import measure_drift
@@ -16,8 +17,9 @@ from samplers.errors import BadInput
 
 
 def explain_run(
-    run: xr.Dataset, *, fit: xr.Dataset | None = None, plain: xr.Dataset | None = None, method: str = "jackknife"
-) -> xr.Dataset:
+    run: xr.Dataset, *, fit: xr.Dataset | None = None, plain: xr.Dataset | None = None,
+    groups: ArrayLike | None = None, method: str = "jackknife",
+) -> xr.Dataset:  # fmt: skip
     """All analyses that a run allows, each under a prefix of its own: ``decomposition_slope``, ``sites_slope``, ...
 
     - ``sqnr_``, ``decomposition_``, ``channels_`` (several channels), ``sites_`` (recorded sites), ``observable_`` and
@@ -31,6 +33,7 @@ def explain_run(
         run: one run's dataset, with injected noise.
         fit: calibration run of the same system, for what is judged on held-out samples.
         plain: the same run without its correction.
+        groups: class of every sample, whose noise power is compared; None compares no classes.
         method: of intervals of decompositions.
 
     Raises:
@@ -47,7 +50,7 @@ def explain_run(
         "sqnr": sqnr_db(run),
         "decomposition": decompose(run, method=method),
         "observable": decompose_observable(run, method=method),
-        "assumptions": check_assumptions(run),
+        "assumptions": check_assumptions(run, groups=groups),
     }
     if run.sizes["channel"] > 1:
         parts["channels"] = decompose(run, by="channel", method=method)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from studies.execute import Plan
+    from studies.job import Job
 
 DEFAULT_SCHEMES = ("w8a8", "w4a8")
 
@@ -31,22 +32,25 @@ class Runs(NamedTuple):
         return {"runs": [run.attrs["key"] for run in (*self.fits, *self.evaluated)]}
 
 
-def stored(source: Path) -> Runs:
-    """Runs and calibration runs of a file or of a results folder."""
+def stored(*sources: Path) -> Runs:
+    """Runs and calibration runs of files or of results folders; a run that is in several counts once."""
     from studies.results import load_runs
     from studies.store import read
 
-    if not source.exists():
-        raise BadInput(
-            "the source must be a run's file or a results folder", got=str(source), fix="name one, or leave it out"
-        )
-    loaded = load_runs(source) if source.is_dir() else [read(source)]
-    fits, runs = _separate(loaded)
+    found: dict[str, xr.Dataset] = {}
+    for source in sources:
+        if not source.exists():
+            raise BadInput(
+                "the source must be a run's file or a results folder", got=str(source), fix="name one, or leave it out"
+            )
+        for run in load_runs(source) if source.is_dir() else [read(source)]:
+            found[run.attrs["key"]] = run
+    fits, runs = _separate(list(found.values()))
     if not runs:
         raise BadInput(
             "the source must hold an evaluation run", got=f"{len(fits)} calibration runs", fix="name another"
         )
-    return Runs(runs, fits, source.stem)
+    return Runs(runs, fits, sources[0].stem)
 
 
 def _separate(loaded: Sequence[xr.Dataset]) -> tuple[list[xr.Dataset], list[xr.Dataset]]:
@@ -56,15 +60,32 @@ def _separate(loaded: Sequence[xr.Dataset]) -> tuple[list[xr.Dataset], list[xr.D
     return fits, [run for run in loaded if not any(run is fit for fit in fits)]
 
 
-def computed(schemes: tuple[str, ...], keep: int, out: Path, options: dict[str, Any]) -> Runs:
-    """The runs that the options ask for, from a folder of theirs if it is there."""
+def computed(
+    schemes: tuple[str, ...], keep: int, out: Path, weights: tuple[float, ...], options: dict[str, Any]
+) -> Runs:
+    """The runs that the options ask for at each guidance weight, from folders of theirs that are there."""
+    from studies.main_job import job_from_options
+
+    if len(set(weights)) < len(weights):
+        raise BadInput("guidance weights must differ", got=", ".join(map(str, weights)), fix="name each once")
+    jobs = [job_from_options(schemes=schemes or DEFAULT_SCHEMES, guidance=w, **options) for w in weights or (1.0,)]
+    for job in jobs:
+        if not 0 <= keep <= job.samples:
+            raise BadInput(
+                f"--keep must be 0 to {job.samples}, the samples", got=keep, fix="keep fewer, or sample more"
+            )
+    made = [_computed(job, keep, out) for job in jobs]
+    return Runs([run for each in made for run in each.evaluated], [f for each in made for f in each.fits], made[0].name)
+
+
+def _computed(job: Job, keep: int, out: Path) -> Runs:
     from simulator.arithmetic.compilation import compiling
     from simulator.models.loading import is_factory, load
     from simulator.provenance import run_key
     from simulator.threads import set_threads
     from studies.console import progress
     from studies.execute import plan
-    from studies.main_job import job_from_options, put_working_folder_on_path
+    from studies.main_job import put_working_folder_on_path
     from studies.results import (
         JOB_FILE,
         AlreadyThere,
@@ -77,9 +98,6 @@ def computed(schemes: tuple[str, ...], keep: int, out: Path, options: dict[str, 
     )
     from studies.store import dataset_bytes, write
 
-    job = job_from_options(schemes=schemes or DEFAULT_SCHEMES, **options)
-    if not 0 <= keep <= job.samples:
-        raise BadInput(f"--keep must be 0 to {job.samples}, the samples", got=keep, fix="keep fewer, or sample more")
     with compiling() as kernels_ready:
         set_threads(job.threads)
         if is_factory(job.model):

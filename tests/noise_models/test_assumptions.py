@@ -313,6 +313,11 @@ def test_compare_guidance__follows_the_weight_on_the_same_samples() -> None:
         )
     with pytest.raises(BadInput, match="one seed"):
         compare_guidance([runs[0], recorded_run(y, e, guidance=2.0, seed=9, ranges={"seed": 0, "guidance": 2.0})])
+    guided = {"guidance": 2.0, "ranges": {"seed": 0, "guidance": 2.0}}
+    with pytest.raises(BadInput, match="one conditions"):
+        compare_guidance([runs[0], recorded_run(y, e, **guided, conditions={"label": "other"})])
+    with_null = recorded_run(y, e, **guided, conditions={"label": "d", "null.label": "n"})
+    assert compare_guidance([runs[0], with_null]).sizes["guidance"] == 2
 
 
 def test_check_assumptions__tests_what_the_record_allows() -> None:
