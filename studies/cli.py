@@ -322,6 +322,9 @@ def precision(
         typer.Option(help="name=pattern,pattern: sites that choose apart from the rest; repeat for several."),
     ] = None,
     range_sets: Annotated[int, typer.Option(help="Ranges of steps whose activation ranges are calibrated apart.")] = 1,
+    quality_samples: Annotated[
+        int, typer.Option(help="Samples of each policy whose Frechet distance is measured, as in quality; 0 for none.")
+    ] = 0,
     sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
@@ -346,7 +349,7 @@ def precision(
         options={
             "rules": tuple(rule or ()), "budgets": tuple(budget or ()), "margin_db": margin, "parts": parts,
             "base_bits": base_bits, "importance": importance, "rounding": rounding, "gains": gains,
-            "data_variance": data_variance, "range_sets": range_sets,
+            "data_variance": data_variance, "range_sets": range_sets, "quality_samples": quality_samples,
         },
     )  # fmt: skip
 

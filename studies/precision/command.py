@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from studies.precision.run import Found
 
-COMPARISON, CANDIDATES = "comparison.nc", "candidates.nc"
+COMPARISON, CANDIDATES, QUALITY = "comparison.nc", "candidates.nc", "quality.nc"
 
 
 def run_precision(
@@ -96,6 +96,8 @@ def _files(found: Found, config: dict[str, Any], started: float) -> dict[str, by
     files = {COMPARISON: dataset_bytes(comparison), CANDIDATES: dataset_bytes(found.table)}
     files |= {f"policy-{policy.name}.nc": dataset_bytes(policy.dataset()) for policy in found.policies}
     files |= {run_file(run): dataset_bytes(run) for run in found.runs}
+    if found.quality is not None:
+        files[QUALITY] = dataset_bytes(found.quality)
     for name, figure in (("bits", bits_figure(comparison)), ("pareto", pareto_figure(comparison))):
         for suffix in ("pdf", "png"):
             files[f"{name}.{suffix}"] = figure_bytes(figure, suffix)
@@ -172,6 +174,9 @@ def _show(comparison: xr.Dataset, folder: Path, reused: bool, as_json: bool) -> 
     print("x0: final sample, pooled over samples, with its interval, and its median over samples;")
     print("noise: power of the final sample's noise, measured and predicted from the calibration samples;")
     print("against: the uniform width nearest in BOPs, and the paired difference of x0 to it")
+    if "frechet_distance" in comparison:
+        print(f"Frechet: {comparison.frechet_distance.attrs['definition'].rpartition('; ')[2]};")
+        print(f"floors, distances of infinitely many samples and KID with intervals: {QUALITY}")
     print(f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}")
 
 

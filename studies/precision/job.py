@@ -41,6 +41,7 @@ class PrecisionOptions:
         data_variance: of one element of x_0, for the gains ``gaussian``.
         groups: name -> patterns of sites that choose apart.
         range_sets: activation ranges are calibrated apart in so many ranges of steps.
+        quality_samples: of each policy and of full precision, whose images are measured; 0 measures none.
     """
 
     rules: tuple[str, ...] = ()
@@ -54,11 +55,12 @@ class PrecisionOptions:
     data_variance: float = 1.0
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     range_sets: int = 1
+    quality_samples: int = 0
 
     def __post_init__(self) -> None:
         from noise_models.precision.gains import GAINS
         from noise_models.precision.sigmoid_rule import IMPORTANCES, ROUNDINGS
-        from samplers.validation import require_choice, require_real
+        from samplers.validation import require_choice, require_int, require_real
 
         for rule in self.rules:
             require_choice("rule", rule, RULES)
@@ -68,6 +70,7 @@ class PrecisionOptions:
         require_choice("rounding", self.rounding, tuple(name for name in ROUNDINGS if name != "budget"))
         require_choice("gains", self.gains, (NETWORK, *GAINS))
         require_real("margin_db", self.margin_db)
+        require_int("quality_samples", self.quality_samples, 0)
         if require_real("data_variance", self.data_variance) < 0:
             raise BadInput("data_variance must be at least 0", got=self.data_variance, fix="pass a variance")
 
@@ -116,6 +119,8 @@ class PrecisionJob:
     def config(self, model: Model) -> dict[str, Any]:
         """All that determines the results, as plain JSON values."""
         options = {**dataclasses.asdict(self.options), "groups": {k: list(v) for k, v in self.options.groups.items()}}
+        if not options["quality_samples"]:
+            del options["quality_samples"]
         return {**self.job.config(model), "precision": options}
 
     def key(self, model: Model) -> str:

@@ -31,6 +31,7 @@ from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
 from simulator.paired import INJECTED, Arm, run_arms
 from studies.precision.job import NETWORK, PrecisionJob
+from studies.precision.quality import QualityScale, measure_policies, quality_scale
 
 GAIN_SAMPLES = 64
 """Trajectories that gains of the network are averaged over, at most."""
@@ -46,6 +47,7 @@ class Study:
         bops: (group, candidate) of one forward pass.
         budgets: by name, bit operations over all steps.
         gains: None for those of the network.
+        scale: what images are measured on; None measures none.
     """
 
     job: PrecisionJob
@@ -57,6 +59,7 @@ class Study:
     budgets: Mapping[str, int]
     gains: xr.DataArray | None
     conditioning: Conditioning | None
+    scale: QualityScale | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Found:
         policies: those of the rules, each different from every other and from the uniform widths.
         same: name of a policy that chose as another did -> that other's name; it was not run again.
         runs: of the comparison's policies, in its order.
+        quality: of ``studies.quality.measurement.measure``, a sample set for each policy; None if none was asked for.
     """
 
     comparison: xr.Dataset
@@ -76,6 +80,7 @@ class Found:
     policies: tuple[Policy, ...]
     same: Mapping[str, str]
     runs: tuple[xr.Dataset, ...]
+    quality: xr.Dataset | None = None
 
 
 def plan_study(job: PrecisionJob, model: Model) -> Study:
@@ -100,9 +105,9 @@ def plan_study(job: PrecisionJob, model: Model) -> Study:
     bops = candidates.bops(survey(model, conditioning=conditioning), model.module)
     rules = options.chosen_rules(candidates)
     gains = _gains(job, sampler)
-    return Study(
-        job, model, candidates, sampler, rules, bops, _budgets(job, candidates, bops, steps), gains, conditioning
-    )
+    budgets = _budgets(job, candidates, bops, steps)
+    scale = quality_scale(model, inner.model, options.quality_samples) if options.quality_samples else None
+    return Study(job, model, candidates, sampler, rules, bops, budgets, gains, conditioning, scale)
 
 
 def _gains(job: PrecisionJob, sampler: Sampler) -> xr.DataArray | None:
@@ -183,8 +188,22 @@ def execute_study(study: Study, report: Report, kernels_ready: Callable[[], None
     runs = run_arms(
         arms, study.sampler, samples=job.samples, sites=False, progress=progress("sampling policies"), **common
     )
-    comparison = compare_policies([*uniform, *policies], runs, gains=gains)
-    return Found(comparison, table, policies, same, runs)
+    chosen = [*uniform, *policies]
+    if study.scale is None:
+        return Found(compare_policies(chosen, runs, gains=gains), table, policies, same, runs)
+    quality = measure_policies(
+        study.scale, study.model, {policy.name: arm for policy, arm in zip(chosen, arms, strict=True)}, study.sampler,
+        conditioning=study.conditioning, report=report, **common,
+    )  # fmt: skip
+    at = {"sample_set": [policy.name for policy in chosen], "reference": study.scale.reference}
+    distances, count = quality.frechet.sel(at), int(quality.frechet_samples.sel(at)[0])
+    comparison = compare_policies(chosen, runs, gains=gains, frechet_distance=distances.values.tolist())
+    comparison["frechet_distance"].attrs |= {
+        "units": distances.attrs["units"],
+        "definition": f"{distances.attrs['definition']}; to {study.scale.reference}, {quality.attrs['features']}, "
+        f"{quality.attrs['feature_dimension']} dimensions, {count} samples of either set",
+    }
+    return Found(comparison, table, policies, same, runs, quality)
 
 
 def make_policies(study: Study, table: xr.Dataset, gains: xr.DataArray) -> tuple[Policy, ...]:

@@ -43,7 +43,7 @@ def run_quality(
 
     chosen_eta = 0.0 if eta is None and sampler == "ddim" else eta  # named, so that the job has one part
     job = job_from_options(schemes=schemes or DEFAULT_SCHEMES, eta=chosen_eta, sampler=sampler, **options)
-    asked = QualityJob(job, features, _default_real(job.model) if real is None else real, ptqd, allow_small)
+    asked = QualityJob(job, features, default_real(job.model) if real is None else real, ptqd, allow_small)
     from simulator.arithmetic.compilation import compiling
 
     with compiling() as kernels_ready:
@@ -51,7 +51,7 @@ def run_quality(
     _show(dataset, folder, reused, as_json)
 
 
-def _default_real(model: str) -> str:
+def default_real(model: str) -> str:
     """The digits for shipped models, no images for others."""
     from simulator.models.loading import is_factory, is_folder
     from studies.quality.real_images import DIGITS, NONE
@@ -82,7 +82,7 @@ def _find_or_compute(
     model = load(job.model)
     extractor, data = load_features(asked.features), real_images(asked.real)
     checked, config = plan(job, model), asked.config(model, extractor, data.config)
-    _check_fit(extractor, model, data, job.samples, asked.allow_small)
+    check_fit(extractor, model, data, job.samples, asked.allow_small)
     require_writable(out)
     folder = folder_for(out, f"{model.name}-quality", run_key(config))
     if folder.exists():
@@ -101,7 +101,7 @@ def _find_or_compute(
     return dataset, folder, False
 
 
-def _check_fit(extractor: Any, model: Any, data: Any, samples: int, allow_small: bool) -> None:
+def check_fit(extractor: Any, model: Any, data: Any, samples: int, allow_small: bool) -> None:
     """Find out before sampling whether images fit the features, and whether there will be enough of them."""
     import numpy as np
     import torch

@@ -76,6 +76,8 @@ def test_precision__leaves_policies_a_table_and_figures(monkeypatch, capsys, tmp
         (["--group", "a=@attention", "--rule", "sigmoid"], "no groups"),
         (["--margin", "nan"], "margin_db"),
         (["--calibration-samples", "7"], "at least 8"),
+        (["--quality-samples", "-1"], "quality_samples"),
+        (["--quality-samples", "1279"], "1280"),
         (["--eta", "-1"], "eta must be at least 0"),
     ],
 )
