@@ -30,11 +30,13 @@ _FACTS = {
 }
 
 
-def require_absorbing(config: dict[str, Any]) -> None:
+def require_absorbing(config: dict[str, Any], *, by_element: bool = False) -> None:
     """Refuse a sampler whose update has no one weight of epsilon, or no one weight of fresh noise.
 
     Args:
         config: a sampler's own, as plain values.
+        by_element: whether variance may be taken out of each element's own fresh noise, so that a predicted variance
+            will do; a number per step cannot say how much that is.
 
     Raises:
         BadInput: x0 is clipped or thresholded (then a clipped element carries no noise, and the weight differs from
@@ -46,7 +48,7 @@ def require_absorbing(config: dict[str, Any]) -> None:
             got=clipping["name"],
             fix="sample without them, or correct without absorption (absorb=False)",
         )
-    if str(config.get("variance_type", "")).startswith("learned"):
+    if not by_element and str(config.get("variance_type", "")).startswith("learned"):
         raise BadInput(
             "absorption needs one fresh noise for all elements",
             got=f"variance_type {config['variance_type']!r}",

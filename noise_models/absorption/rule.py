@@ -46,6 +46,9 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
       moves the mean coefficient b, and most of the excess variance stays. It is defined by DDIM's formula, so any other
       update is refused rather than rewritten: DDIM with eta = 1 is DDPM's fixed_small sampler.
 
+    Where the network predicts the variance, ``paper`` takes lambda^2 sigma_q^2 out of each element's own, as far as it
+    reaches: each element's one-step variance is restored where its sigma^2 is no smaller.
+
     An update that adds no noise (eta = 0, DDPM's last step), or residual noise of variance 0, is returned as it is.
 
     Args:
@@ -72,6 +75,8 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
     absorbed = lambda_weight(update, k) ** 2 * residual_variance
     if update.c == 0 or absorbed == 0:
         return update
+    if update.learned is not None:
+        return update.less_noise(absorbed)
     sigma = math.sqrt(max(update.c**2 - absorbed, 0.0))
     return update.with_noise(sigma) if variant == "paper" else ddim_with_sigma(update, sigma)
 

@@ -90,7 +90,7 @@ class PTQD:
             BadInput: naming the field that differs, or what keeps the sampler's noise from being lowered.
         """
         if self.absorb:
-            require_absorbing(use["sampler"])
+            require_absorbing(use["sampler"], by_element=True)
         require_use(self.source, use)
 
     def input(self, step: int, x: Tensor) -> Tensor:

@@ -190,8 +190,8 @@ def test_less_noise__takes_a_variance_out_of_every_element() -> None:
 def test_absorption__of_a_learned_sigma_into_one_number_is_refused() -> None:
     with pytest.raises(BadInput, match="whose noise the network predicts has no sigma of its own"):
         learned_update().with_noise(0.1)
-    with pytest.raises(BadInput):
-        absorb(learned_update(), 0.0, 0.01)
+    with pytest.raises(BadInput, match="needs a DDIM update"):
+        absorb(learned_update(), 0.0, 0.01, "released")
 
 
 @pytest.mark.parametrize("state", [Float64State(), Float16State()])
