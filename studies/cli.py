@@ -84,6 +84,7 @@ def explain(
     ] = "digits-unet",
     scheme: Annotated[list[str] | None, typer.Option(help="As run; repeat for several. [default: w8a8, w4a8]")] = None,
     sampler: Annotated[str, typer.Option(help="As run.")] = "ddim",
+    knob: Annotated[list[str] | None, typer.Option(help="As run.")] = None,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 256,
@@ -109,7 +110,7 @@ def explain(
     explain_noise(
         sources=tuple(source or ()), conditioning=conditioning, weights=tuple(guidance or ()), keep=keep, method=method,
         out=out, as_json=json, model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta,
-        samples=samples, seed=seed, calibration_samples=calibration_samples, threads=threads,
+        samples=samples, seed=seed, calibration_samples=calibration_samples, threads=threads, knobs=tuple(knob or ()),
     )  # fmt: skip
 
 
@@ -364,7 +365,8 @@ def correct(
         list[str] | None,
         typer.Option(help="A correction; repeat for several. [default: PTQD with and without absorption, D2-DPM, TAC]"),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help="As run.")] = "ddim",
+    knob: Annotated[list[str] | None, typer.Option(help="As run.")] = None,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
     samples: Annotated[int, typer.Option(help="Held-out samples to evaluate.")] = 256,
@@ -384,7 +386,7 @@ def correct(
     run_correct(
         model=model, scheme=scheme, corrections=tuple(correction or ()), sampler=sampler, steps=steps, eta=eta,
         samples=samples, seed=seed, calibration_samples=calibration_samples, conditioning=conditioning,
-        guidance=guidance, threads=threads, out=out, as_json=json,
+        guidance=guidance, threads=threads, knobs=tuple(knob or ()), out=out, as_json=json,
     )  # fmt: skip
 
 

@@ -225,3 +225,17 @@ def test_plot_feasibility__draws_a_line_per_number_of_steps_and_the_measured_one
     figure = feasibility_figure(bounds, comparison.calibration)
     assert [axes.get_title() for axes in figure.axes] == ["$\\eta$ = 0.5", "$\\eta$ = 1"]
     plt.close("all")
+
+
+@pytest.mark.slow
+def test_correct__absorbs_under_the_other_stochastic_samplers(monkeypatch, capsys, tmp_path: Path) -> None:
+    small = ["--steps", "3", "--samples", "16", "--calibration-samples", "16", "--threads", "1", "--correction", "ptqd"]
+    for sampler in (["euler-ancestral"], ["sde-dpm-solver++", "--knob", "solver_order=1"]):
+        assert qnoise(monkeypatch, "correct", "--sampler", *sampler, *small, "--out", str(tmp_path), "--json") == 0
+        folder = Path(json.loads(capsys.readouterr().out)["folder"])
+        own = json.loads((folder / "job.json").read_text())["config"]["parts"][0]
+        assert own["sampler"] == sampler[0]
+        assert own.get("knobs", {}) == ({"solver_order": 1} if len(sampler) > 1 else {})
+        account = read(next(folder.glob("*absor*ptqd*.nc")))
+        assert (account.sigma_used <= account.sigma).all()
+        assert (account.absorbed_variance > 0).any()
