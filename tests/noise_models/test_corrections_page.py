@@ -1,4 +1,4 @@
-"""Claim: absorption brings the exact distribution of Gaussian data and of a mixture back, as docs/corrections.md says."""
+"""Claim: absorption brings exact distributions of Gaussian data and of a mixture back, as docs/corrections.md says."""
 
 from __future__ import annotations
 
