@@ -23,6 +23,7 @@ lambda^2 sigma_q^2 + (sigma - sigma')^2.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from samplers.coefficients import Update
 from samplers.ddim import ddim_with_sigma
@@ -46,7 +47,8 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
       moves the mean coefficient b, and most of the excess variance stays. It is defined by DDIM's formula, so any other
       update is refused rather than rewritten: DDIM with eta = 1 is DDPM's fixed_small sampler.
 
-    An update that adds no noise (eta = 0, DDPM's last step), or residual noise of variance 0, is returned as it is.
+    An update that adds no noise (eta = 0, DDPM's last step), or residual noise of variance 0, is returned as it is. At
+    abar = 0 epsilon has no weight of its own, so any other is refused.
 
     Args:
         update: the sampler's own.
@@ -55,7 +57,8 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
         variant: ``paper`` or ``released``.
 
     Raises:
-        BadInput: an argument breaks its rule, or ``released`` with an update that is not DDIM's.
+        BadInput: an argument breaks its rule, ``released`` with an update that is not DDIM's, or an update without one
+            weight of epsilon or of fresh noise.
     """
     require_choice("variant", variant, VARIANTS)
     k, residual_variance = require_real("k", k), require_real("residual_variance", residual_variance)
@@ -69,11 +72,30 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
             got=f"another one, at timestep {update.timestep}",
             fix='sample with DDIM, eta = 1 (the same sampler as DDPM fixed_small), or use variant="paper"',
         )
+    if update.c == 0 or residual_variance == 0:
+        return update
+    require_weights([update])
     absorbed = lambda_weight(update, k) ** 2 * residual_variance
-    if update.c == 0 or absorbed == 0:
+    if absorbed == 0:
         return update
     sigma = math.sqrt(max(update.c**2 - absorbed, 0.0))
     return update.with_noise(sigma) if variant == "paper" else ddim_with_sigma(update, sigma)
+
+
+def require_weights(updates: Sequence[Update]) -> None:
+    """Refuse updates without one weight of epsilon, or without one weight of fresh noise.
+
+    Raises:
+        BadInput: naming the step: it starts from abar = 0 (rescale_betas_zero_snr), where epsilon says nothing of x0, or
+            the network predicts its noise.
+    """
+    for step, update in enumerate(updates):
+        if math.isnan(update.b) or math.isnan(update.c):
+            raise BadInput(
+                "absorption needs steps of one weight of epsilon and one of fresh noise",
+                got=f"b = {update.b} and c = {update.c} at step {step}, timestep {update.timestep}",
+                fix="sample from abar > 0 and with a fixed variance, or correct without absorption",
+            )
 
 
 def absorbable_bound(update: Update) -> float:
