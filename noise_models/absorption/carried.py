@@ -41,8 +41,7 @@ def carried_excess(
       is feasible it is the same as ``step``.
 
     Args:
-        updates: of any sampler here, from abar > 0 and of a fixed variance; of x0 that is not clipped, which the updates
-            cannot say.
+        updates: of any sampler here that does not clip x0, from abar > 0 and of a fixed variance.
         residual_variance: q per call, of the noise on the corrected epsilon (sigma_q^2 / (1 + k)^2), (step,).
         gains: g per call, (step,). For a network, the mean of the diagonal of its Jacobian.
         rule: how the fresh noise is lowered.

@@ -86,8 +86,8 @@ def require_weights(updates: Sequence[Update]) -> None:
     """Refuse updates without one weight of epsilon, or without one weight of fresh noise.
 
     Raises:
-        BadInput: naming the step: it starts from abar = 0 (rescale_betas_zero_snr), where epsilon says nothing of x0, or
-            the network predicts its noise.
+        BadInput: naming the step: it starts from abar = 0 (rescale_betas_zero_snr), where epsilon says nothing of x0,
+            or the network predicts its noise.
     """
     for step, update in enumerate(updates):
         if math.isnan(update.b) or math.isnan(update.c):
