@@ -56,6 +56,7 @@ def evaluate_held_out(
         BadInput: one of the runs is not such a run, or the two do not belong together.
     """
     require_choice("predictor", predictor, tuple(PREDICTORS))
+    require_choice("variable", variable, ("epsilon_injected", "epsilon_accumulated"))
     left = PREDICTORS[predictor](*_fitted(fit, use))
     if not np.isfinite(left.gamma).all():
         raise BadInput(
