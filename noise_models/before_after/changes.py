@@ -12,6 +12,7 @@ import json
 import numpy as np
 import xarray as xr
 
+from noise_models.correction.scope import require_equal
 from noise_models.decomposition.split import decompose
 from noise_models.inference.intervals import LOG, Interval, jackknife
 from noise_models.inference.labelled import channel_dims, interval_variables, meaning, recorded, result_dataset
@@ -86,14 +87,19 @@ def injected_endpoint(
         ``endpoint_either`` (flags ``ENDPOINTS``) over (step,).
 
     Raises:
-        BadInput: see :func:`paired_change`; or calibration and evaluation share their samples.
+        BadInput: see :func:`paired_change`; or calibration and evaluation share their samples, or the correction was
+            fitted on another run.
     """
     fitted, used = (json.loads(run.attrs["config"]) for run in (calibration, after))
     if (fitted["purpose"], fitted["seed"]) == (used["purpose"], used["seed"]):
         raise BadInput("an endpoint is judged on held-out samples", got="those of the fit", fix="evaluate on others")
+    correction = used["correction"]
+    while "correction" in correction:  # one around another, which was fitted
+        correction = correction["correction"]
+    if "fit" in correction:
+        require_equal(correction["fit"], fitted, "an endpoint is judged by the run that the correction was fitted on")
     result = paired_change(before, after, "epsilon_injected", confidence=confidence)
     split = decompose(calibration, "epsilon_injected", confidence=confidence)
-    correction = used["correction"]
     positive = correction["name"].startswith("ptqd") and not correction.get("signed", False)
     slope = ((split.slope_low > 0) | ((split.slope_high < 0) & (not positive))).to_numpy()
     bias = ((split.bias_low > 0) | (split.bias_high < 0)).any("channel").to_numpy()
