@@ -86,10 +86,10 @@ def naive_final_power(sampler: Sampler, injected: Array, kind: str) -> float:
         BadInput: another kind.
     """
     require_choice("kind", kind, NAIVE)
-    weights = noise_transfer(_epsilon_form(sampler))[:, 0] ** 2 * injected
+    weights = noise_transfer(epsilon_form(sampler))[:, 0] ** 2 * injected
     return float(weights[-1] if kind == "last-step" else weights.sum())
 
 
-def _epsilon_form(sampler: Sampler) -> Sampler:
+def epsilon_form(sampler: Sampler) -> Sampler:
     """The sampler for a network that predicts epsilon, with the same updates."""
     return dataclasses.replace(sampler, prediction_type="epsilon")  # type: ignore[type-var]
