@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from noise_models.absorption.rule import absorbable_bound
+from noise_models.absorption.rule import absorbable_bound, require_weights
 from samplers.coefficients import timestep_array
 from samplers.ddim import DDIM
 from samplers.errors import BadInput
@@ -72,10 +72,11 @@ def feasibility(sampler: Sampler) -> xr.Dataset:
         ``absorbable_variance``, ``b`` and ``c`` over (step,), with the timesteps and the sampler's name as coordinates.
 
     Raises:
-        BadInput: see :func:`require_absorbing`.
+        BadInput: see :func:`require_absorbing`; or a step from abar = 0.
     """
     require_absorbing(dict(sampler.config()))
     updates = sampler.updates
+    require_weights(updates)
     values = {
         "absorbable_variance": [absorbable_bound(update) for update in updates],
         "b": [update.b for update in updates],

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from noise_models.absorption.absorbable import require_absorbing
-from noise_models.absorption.rule import absorb, absorbable_bound, lambda_weight
+from noise_models.absorption.rule import absorb, absorbable_bound, lambda_weight, require_weights
 from noise_models.inference.pooling import Array
 from samplers.coefficients import Update, timestep_array
 from samplers.errors import BadInput
@@ -64,11 +64,12 @@ def account_absorption(sampler: Sampler, fit: Residual) -> xr.Dataset:
         ``absorbable_variance``, the bound on sigma_q^2 with this k.
 
     Raises:
-        BadInput: a sampler that cannot absorb (``noise_models.absorption.absorbable.require_absorbing``), or another
-            number of steps.
+        BadInput: a sampler that cannot absorb (``noise_models.absorption.absorbable.require_absorbing``), a step from
+            abar = 0, or another number of steps.
     """
     require_absorbing(dict(sampler.config()))
     updates = sampler.updates
+    require_weights(updates)
     if len(updates) != len(fit.k):
         raise BadInput(
             "the fit must have one entry for each call of the network",

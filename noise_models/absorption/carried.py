@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from noise_models.absorption.rule import require_weights
 from noise_models.inference.pooling import Array
 from samplers.coefficients import Update, history_length, timestep_array
 from samplers.errors import BadInput
@@ -40,7 +41,7 @@ def carried_excess(
       is feasible it is the same as ``step``.
 
     Args:
-        updates: of any sampler here.
+        updates: of any sampler here that does not clip x0, from abar > 0 and of a fixed variance.
         residual_variance: q per call, of the noise on the corrected epsilon (sigma_q^2 / (1 + k)^2), (step,).
         gains: g per call, (step,). For a network, the mean of the diagonal of its Jacobian.
         rule: how the fresh noise is lowered.
@@ -49,9 +50,11 @@ def carried_excess(
         ``excess_variance`` of x_{t-1} and ``sigma_used`` over (step,). The excess may be negative.
 
     Raises:
-        BadInput: an unknown rule, or arrays that are not (step,), finite, and for q at least 0.
+        BadInput: an unknown rule, arrays that are not (step,), finite, and for q at least 0, a step from abar = 0, or
+            one whose noise the network predicts.
     """
     require_choice("rule", rule, RULES)
+    require_weights(updates)
     q, g = (np.asarray(values, np.float64) for values in (residual_variance, gains))
     if q.shape != (len(updates),) or g.shape != q.shape or not np.isfinite([q, g]).all() or (q < 0).any():
         raise BadInput(

@@ -23,6 +23,7 @@ lambda^2 sigma_q^2 + (sigma - sigma')^2.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from samplers.coefficients import Update
 from samplers.ddim import ddim_with_sigma
@@ -49,7 +50,8 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
     Where the network predicts the variance, ``paper`` takes lambda^2 sigma_q^2 out of each element's own, as far as it
     reaches: each element's one-step variance is restored where its sigma^2 is no smaller.
 
-    An update that adds no noise (eta = 0, DDPM's last step), or residual noise of variance 0, is returned as it is.
+    An update that adds no noise (eta = 0, DDPM's last step), or residual noise of variance 0, is returned as it is. At
+    abar = 0 epsilon has no weight of its own, so any other is refused.
 
     Args:
         update: the sampler's own.
@@ -58,7 +60,7 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
         variant: ``paper`` or ``released``.
 
     Raises:
-        BadInput: an argument breaks its rule, or ``released`` with an update that is not DDIM's.
+        BadInput: an argument breaks its rule, ``released`` with an update that is not DDIM's, or a step from abar = 0.
     """
     require_choice("variant", variant, VARIANTS)
     k, residual_variance = require_real("k", k), require_real("residual_variance", residual_variance)
@@ -72,13 +74,36 @@ def absorb(update: Update, k: float, residual_variance: float, variant: str = "p
             got=f"another one, at timestep {update.timestep}",
             fix='sample with DDIM, eta = 1 (the same sampler as DDPM fixed_small), or use variant="paper"',
         )
+    if update.c == 0 or residual_variance == 0:
+        return update
+    require_weights([update], of_noise=update.learned is None)
     absorbed = lambda_weight(update, k) ** 2 * residual_variance
-    if update.c == 0 or absorbed == 0:
+    if absorbed == 0:
         return update
     if update.learned is not None:
         return update.less_noise(absorbed)
     sigma = math.sqrt(max(update.c**2 - absorbed, 0.0))
     return update.with_noise(sigma) if variant == "paper" else ddim_with_sigma(update, sigma)
+
+
+def require_weights(updates: Sequence[Update], *, of_noise: bool = True) -> None:
+    """Refuse updates without one weight of epsilon, or without one weight of fresh noise.
+
+    Args:
+        updates: in loop order.
+        of_noise: False where each element's own noise will do.
+
+    Raises:
+        BadInput: naming the step: it starts from abar = 0 (rescale_betas_zero_snr), where epsilon says nothing of x0,
+            or the network predicts its noise.
+    """
+    for step, update in enumerate(updates):
+        if math.isnan(update.b) or (of_noise and math.isnan(update.c)):
+            raise BadInput(
+                "absorption needs steps of one weight of epsilon and one of fresh noise",
+                got=f"b = {update.b} and c = {update.c} at step {step}, timestep {update.timestep}",
+                fix="sample from abar > 0 and with a fixed variance, or correct without absorption",
+            )
 
 
 def absorbable_bound(update: Update) -> float:

@@ -51,7 +51,7 @@ def kept_noise(
     Args:
         dataset: one run's.
         kind: ``injected`` or ``accumulated``.
-        part: ``residual``, e - k y - bias with k and bias of the whole run: what PTQD's assumptions are about;
+        part: ``residual``, e - k y - bias with k (which PTQD counts as 0 where negative) and bias of the whole run;
             ``noise``, all of e; ``varying``, the residual less its mean over kept samples at each pixel, scaled by
             sqrt(n / (n - 1)) to keep its variance.
         least: fewest kept samples that will do.

@@ -50,15 +50,15 @@ def check_assumptions(
     """Every assumption that the run's record can test, in one dataset.
 
     Args:
-        dataset: one run's; with samples kept whole (``run(..., subsample=64)``) whiteness and dependence of steps are
-            tested, with 20 or more the test of normality too.
+        dataset: one run's; with 3 samples or more kept whole (``run(..., subsample=64)``) a pattern, whiteness and
+            dependence of steps are tested, with 20 or more normality too.
         kind: ``injected`` or ``accumulated``.
         groups: class of every sample, see :func:`noise_models.assumptions.homogeneity.check_homogeneity`.
         confidence: nominal coverage.
 
     Returns:
-        What ``check_normality`` (or ``residual_shape``), ``check_whiteness``, ``check_step_independence`` and
-        ``check_homogeneity`` return.
+        What ``check_normality`` (or ``residual_shape``), ``measure_pattern``, ``check_whiteness``,
+        ``check_step_independence`` and ``check_homogeneity`` return.
 
     Raises:
         BadInput: as those.

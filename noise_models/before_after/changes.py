@@ -11,11 +11,14 @@ import json
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
+from noise_models.correction.scope import require_equal
 from noise_models.decomposition.split import decompose
 from noise_models.inference.intervals import LOG, Interval, jackknife
 from noise_models.inference.labelled import channel_dims, interval_variables, meaning, recorded, result_dataset
 from noise_models.inference.pooling import Array, BlockSums, Pooled, block_sums
+from noise_models.inference.verdicts import verdict_variable
 from samplers.errors import BadInput
 
 VERDICTS = ("undefined", "falls", "rises", "inconclusive")
@@ -61,7 +64,9 @@ def paired_change(
             name, found, sums[0].dims, unit=unit, long_name=long_name, definition=f"{definition}; {what}",
             confidence=confidence, scale=scale,
         )  # fmt: skip
-    data["verdict"] = flags(verdict(change), sums[0].dims, VERDICTS, "verdict on the change of squared error")
+    data["verdict"] = verdict_variable(
+        sums[0].dims, verdict(change), VERDICTS, "verdict on the change of squared error"
+    )
     return named(result_dataset(after, variable, data), after)
 
 
@@ -86,14 +91,19 @@ def injected_endpoint(
         ``endpoint_either`` (flags ``ENDPOINTS``) over (step,).
 
     Raises:
-        BadInput: see :func:`paired_change`; or calibration and evaluation share their samples.
+        BadInput: see :func:`paired_change`; or calibration and evaluation share their samples, or the correction was
+            fitted on another run.
     """
     fitted, used = (json.loads(run.attrs["config"]) for run in (calibration, after))
     if (fitted["purpose"], fitted["seed"]) == (used["purpose"], used["seed"]):
         raise BadInput("an endpoint is judged on held-out samples", got="those of the fit", fix="evaluate on others")
+    correction = used["correction"]
+    while "correction" in correction:  # one around another, which was fitted
+        correction = correction["correction"]
+    if "fit" in correction:
+        require_equal(correction["fit"], fitted, "an endpoint is judged by the run that the correction was fitted on")
     result = paired_change(before, after, "epsilon_injected", confidence=confidence)
     split = decompose(calibration, "epsilon_injected", confidence=confidence)
-    correction = used["correction"]
     positive = correction["name"].startswith("ptqd") and not correction.get("signed", False)
     slope = ((split.slope_low > 0) | ((split.slope_high < 0) & (not positive))).to_numpy()
     bias = ((split.bias_low > 0) | (split.bias_high < 0)).any("channel").to_numpy()
@@ -109,8 +119,8 @@ def injected_endpoint(
     for name, (values, long_name, definition) in facts.items():
         result[name] = xr.Variable(("step",), values, {"long_name": long_name, "definition": definition})
     for name, expected in (("endpoint", slope & bias), ("endpoint_either", slope | bias)):
-        codes = np.select([~expected, found == 1, found == 2], [0, 1, 2], 3)
-        result[name] = flags(codes, ("step",), ENDPOINTS, "endpoint of the correction: injected error falls")
+        codes = np.select([~expected, found == 1, found == 2], [0, 1, 2], 3).astype(np.int8)
+        result[name] = verdict_variable(("step",), codes, ENDPOINTS, "endpoint of the correction: injected error falls")
     return result
 
 
@@ -130,15 +140,9 @@ def require_paired(before: xr.Dataset, after: xr.Dataset) -> None:
             )
 
 
-def verdict(change: Interval) -> Array:
+def verdict(change: Interval) -> NDArray[np.int8]:
     """1 where the whole interval lies below 0, 2 where above, 3 where it holds 0, 0 where there is none."""
-    return np.select([change.reason != 0, change.high < 0, change.low > 0], [0, 1, 2], 3)
-
-
-def flags(values: Array, dims: tuple[str, ...], names: tuple[str, ...], long_name: str) -> xr.Variable:
-    """Codes as a CF flag variable."""
-    attrs = {"flag_values": np.arange(len(names), dtype=np.int8), "flag_meanings": " ".join(names)}
-    return xr.Variable(dims, np.asarray(values, np.int8), {"units": "1", "long_name": long_name, **attrs})
+    return np.select([change.reason != 0, change.high < 0, change.low > 0], [0, 1, 2], 3).astype(np.int8)
 
 
 def named(result: xr.Dataset, run: xr.Dataset) -> xr.Dataset:

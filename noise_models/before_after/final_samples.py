@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from noise_models.before_after.changes import flags, named, require_paired, verdict
+from noise_models.before_after.changes import named, require_paired, verdict
 from noise_models.before_after.step_variance import CLOSER
 from noise_models.inference.intervals import jackknife
 from noise_models.inference.labelled import interval_variables, meaning, recorded, result_dataset
 from noise_models.inference.pooling import Array, BlockSums, Pooled, block_sums
+from noise_models.inference.verdicts import verdict_variable
 
 VARIABLE = "state_accumulated"
 
@@ -67,7 +68,7 @@ def final_distribution_change(before: xr.Dataset, after: xr.Dataset, *, confiden
         "distance_change", found, (), unit="1", long_name="change of the squared Gaussian distance",
         definition="wasserstein2_squared after - before, paired", confidence=confidence,
     )  # fmt: skip
-    data["verdict"] = flags(verdict(found), (), CLOSER, "verdict on the final distribution")
+    data["verdict"] = verdict_variable((), verdict(found), CLOSER, "verdict on the final distribution")
     return named(result_dataset(after, VARIABLE, data), after)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from noise_models.before_after.changes import flags, named, require_paired, verdict
+from noise_models.before_after.changes import named, require_paired, verdict
 from noise_models.decomposition.split import slope
 from noise_models.inference.intervals import jackknife
 from noise_models.inference.labelled import interval_variables, meaning, recorded, result_dataset
 from noise_models.inference.pooling import Array, BlockSums, Pooled, block_sums
+from noise_models.inference.verdicts import verdict_variable
 
 CLOSER = ("undefined", "closer", "farther", "inconclusive")
 
@@ -92,7 +93,7 @@ def one_step_change(before: xr.Dataset, after: xr.Dataset, *, confidence: float 
         "distance_change", found, ("step",), unit="1", long_name="change of the distance of one-step variances",
         definition="abs(excess after) - abs(excess before)", confidence=confidence,
     )  # fmt: skip
-    data["verdict"] = flags(verdict(found), ("step",), CLOSER, "verdict on the one-step variance")
+    data["verdict"] = verdict_variable(("step",), verdict(found), CLOSER, "verdict on the one-step variance")
     return named(result_dataset(after, "mean_injected", data), after)
 
 

@@ -29,6 +29,7 @@ import xarray as xr
 
 from noise_models.correction.fitted import finite_arrays, per_channel, require_use
 from noise_models.correction.fitting import calibration_config
+from noise_models.decomposition.observable import conditional_variance, observable_slope, observed
 from noise_models.decomposition.split import split
 from noise_models.inference.pooling import Array, Pooled, block_sums
 from samplers.errors import BadInput
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from samplers.coefficients import Update
-
-CORRELATION_LIMIT = 0.9999
-"""rho is kept within +- this, as in the authors' code, so that v stays above 0."""
 
 BY = ("channel", "step")
 
@@ -168,15 +166,12 @@ def fit_d2dpm(dataset: xr.Dataset, *, by: str = "channel", sampled: bool = False
 
 
 def joint_gaussian(moments: Pooled) -> tuple[Array, Array, Array, Array]:
-    """mu_h, mu_Delta, slope and v from moments of y = epsilon and e = Delta; slope and v 0 where there is no noise."""
-    noise = moments.variance_e
-    output = moments.central[2, 0] + 2 * moments.covariance + moments.central[0, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rho = (moments.covariance + moments.central[0, 2]) / np.sqrt(noise * output)
-        rho = np.where(noise > 0, np.clip(rho, -CORRELATION_LIMIT, CORRELATION_LIMIT), 0.0)
-        slope = np.where(noise > 0, rho * np.sqrt(noise / output), 0.0)
-    slope = np.where(output > 0, slope, np.nan)
-    return moments.mean_y + moments.mean_e, moments.mean_e, slope, noise * (1 - rho**2)
+    """mu_h, mu_Delta, slope and v from moments of y = epsilon and e = Delta; slope and v 0 where there is no noise.
+
+    rho is kept within +-0.9999, as in the authors' code, so that v stays above 0.
+    """
+    found = observed(moments)
+    return found.mean_y, found.mean_e, observable_slope(found), conditional_variance(found)
 
 
 def outlier_share_bound(dataset: xr.Dataset, deviations: float = 4.0) -> xr.DataArray:

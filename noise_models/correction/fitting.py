@@ -31,13 +31,13 @@ def calibration_config(dataset: xr.Dataset, variable: str = "epsilon_injected") 
     config = json.loads(dataset.attrs["config"])
     if config["purpose"] != PURPOSE:
         raise BadInput(
-            f"samples that fit a correction must have purpose {PURPOSE!r}",
+            f"samples of a fit must have purpose {PURPOSE!r}",
             got=repr(config["purpose"]),
             fix=f"run with purpose={PURPOSE!r}, so that they are disjoint from those that evaluate it",
         )
     if config["correction"]["name"] != "none":
         raise BadInput(
-            "a correction is fitted on a run without one",
+            "a fit must be a run without a correction",
             got=config["correction"]["name"],
             fix="run the quantized network as it is",
         )
@@ -46,6 +46,6 @@ def calibration_config(dataset: xr.Dataset, variable: str = "epsilon_injected") 
         raise BadInput(
             f"a fit needs at least {MIN_BLOCKS} replicate blocks, hence {MIN_BLOCKS} samples",
             got=f"{blocks}",
-            fix="calibrate on more samples; the paper uses 1024",
+            fix="calibrate on more samples (the paper on 1024); samples_needed tells how many for a wanted precision",
         )
     return config

@@ -71,8 +71,13 @@ class FreshNoise:
         """The correction's update with this step's sigma.
 
         Raises:
-            BadInput: no sigma for this step, or one above the sampler's.
+            BadInput: no sigma for this step, one above the sampler's, or sigmas beyond the last step.
         """
+        if update.previous_timestep == -1 and step + 1 < len(self.sigma):
+            raise BadInput(
+                "sigma must have one entry per step", got=f"{len(self.sigma)} for {step + 1} steps",
+                fix="compute it for this sampler",
+            )  # fmt: skip
         if step >= len(self.sigma) or self.sigma[step] > update.c * (1 + 1e-6):
             raise BadInput(
                 "sigma must have one entry per step, at most the sampler's own",
@@ -80,4 +85,4 @@ class FreshNoise:
                 fix="compute it for this sampler",
             )
         changed = self.correction.update(step, update)
-        return changed if self.sigma[step] == update.c else changed.with_noise(self.sigma[step])
+        return changed if self.sigma[step] == changed.c else changed.with_noise(self.sigma[step])

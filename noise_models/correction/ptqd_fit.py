@@ -8,8 +8,14 @@ import xarray as xr
 from noise_models.absorption.rule import VARIANTS
 from noise_models.correction.fitting import calibration_config
 from noise_models.correction.ptqd import PTQD
-from noise_models.decomposition.split import channel_bias, residual_variance, slope, split
-from noise_models.inference.pooling import Array, block_sums
+from noise_models.decomposition.split import (
+    channel_bias,
+    residual_variance,
+    slope,
+    split,
+    split_samples,
+    variance_left,
+)
 from samplers.errors import BadInput
 from samplers.validation import require_choice
 
@@ -37,8 +43,8 @@ def fit_ptqd(dataset: xr.Dataset, variant: str = "paper", absorb: bool = True, *
         signed: keep a negative slope.
 
     Raises:
-        BadInput: the dataset is not such a run, its epsilon does not vary, its noise is not finite, or a kept slope is
-            -1 or below.
+        BadInput: the dataset is not such a run, its epsilon does not vary, its noise is not finite, a kept slope is -1
+            or below, or ``released`` without moments per sample.
     """
     require_choice("variant", variant, VARIANTS)
     config = calibration_config(dataset)
@@ -54,13 +60,5 @@ def fit_ptqd(dataset: xr.Dataset, variant: str = "paper", absorb: bool = True, *
         k = np.maximum(k, 0.0)
     if variant == "paper":
         return PTQD(k, channel_bias(channels, k), residual_variance(channels, k), variant, absorb, config, signed)
-    return PTQD(k, channels.mean_e, _mean_sample_deviation(dataset, k) ** 2, variant, absorb, config, signed)
-
-
-def _mean_sample_deviation(dataset: xr.Dataset, k: Array) -> Array:
-    """Mean over samples of the standard deviation of Delta - k epsilon over all elements of the sample, (step,)."""
-    moments = dataset["epsilon_sample_injected"].rename(sample="block")
-    equal = xr.ones_like(moments.isel(moment=0, drop=True))  # channels are of equal size
-    each = block_sums(moments, equal, ("channel",)).each()
-    variance = each.central[0, 2] - 2 * k * each.covariance + k**2 * each.central[2, 0]
-    return np.sqrt(np.where(variance < 0, 0.0, variance)).mean(0)  # below 0 by rounding only
+    deviation = np.sqrt(variance_left(split_samples(dataset), k)).mean(0)
+    return PTQD(k, channels.mean_e, deviation**2, variant, absorb, config, signed)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from noise_models.correction.fitting import calibration_config
 from noise_models.correction.scope import require_disjoint, require_same_scope
 from noise_models.decomposition.predictors import PREDICTORS, Left
 from noise_models.decomposition.split import split
@@ -18,10 +18,6 @@ from noise_models.inference.replication import Statistic, intervals
 from noise_models.inference.verdicts import DIRECTION, direction, verdict_variable
 from samplers.errors import BadInput
 from samplers.validation import require_choice
-from simulator.calibration.trajectory import PURPOSE
-
-MIN_BLOCKS = 8
-"""Fewest replicate blocks of a fit: below, its own standard errors are uncertain by 1 / sqrt(2 (B - 1)) > 27 %."""
 
 
 def evaluate_held_out(
@@ -56,6 +52,7 @@ def evaluate_held_out(
         BadInput: one of the runs is not such a run, or the two do not belong together.
     """
     require_choice("predictor", predictor, tuple(PREDICTORS))
+    require_choice("variable", variable, ("epsilon_injected", "epsilon_accumulated"))
     left = PREDICTORS[predictor](*_fitted(fit, use))
     if not np.isfinite(left.gamma).all():
         raise BadInput(
@@ -104,36 +101,21 @@ def _statistics(left: Left) -> dict[str, Statistic]:
 
 def _fitted(fit: xr.Dataset, use: xr.Dataset) -> tuple[Pooled, Pooled]:
     """Pooled moments that a fit may use, after every rule on the two runs."""
-    configs = []
-    for name, dataset in (("fit", fit), ("use", use)):
-        if "config" not in dataset.attrs:
-            raise BadInput(
-                f"{name} must be one run's dataset", got=f"attributes {', '.join(dataset.attrs) or 'none'}",
-                fix="pass what simulator.run returns",
-            )  # fmt: skip
-        config: dict[str, Any] = json.loads(dataset.attrs["config"])
-        if config["correction"]["name"] != "none":
-            raise BadInput(
-                f"{name} must be a run without a correction", got=config["correction"]["name"],
-                fix="run the quantized network as it is",
-            )  # fmt: skip
-        configs.append(config)
-    if configs[0]["purpose"] != PURPOSE:
+    fitted = calibration_config(fit)
+    if "config" not in use.attrs:
         raise BadInput(
-            f"samples that fit must have purpose {PURPOSE!r}", got=repr(configs[0]["purpose"]),
-            fix=f"run with purpose={PURPOSE!r}",
+            "use must be one run's dataset", got=f"attributes {', '.join(use.attrs) or 'none'}",
+            fix="pass what simulator.run returns",
         )  # fmt: skip
-    fitted, used = configs
+    used = json.loads(use.attrs["config"])
+    if used["correction"]["name"] != "none":
+        raise BadInput(
+            "use must be a run without a correction", got=used["correction"]["name"],
+            fix="run the quantized network as it is",
+        )  # fmt: skip
     require_same_scope(fitted, used, "a prediction")
     require_disjoint(fitted, used, "a prediction")
     pooled, channels = split(fit, "epsilon_injected")
-    blocks = len(pooled.shares)
-    if blocks < MIN_BLOCKS:
-        raise BadInput(
-            f"a fit needs at least {MIN_BLOCKS} replicate blocks, hence {MIN_BLOCKS} samples",
-            got=blocks,
-            fix="calibrate on more samples; noise_models.samples_needed tells how many for a wanted precision",
-        )
     return pooled.total(), channels.total()
 
 

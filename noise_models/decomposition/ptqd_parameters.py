@@ -6,14 +6,23 @@ noise, so that one sees what a fit of that many samples is worth before it is us
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import xarray as xr
 
 from noise_models.absorption.rule import VARIANTS
-from noise_models.decomposition.split import channel_bias, residual_variance, slope, split
+from noise_models.decomposition.split import (
+    channel_bias,
+    residual_variance,
+    slope,
+    split,
+    split_samples,
+    variance_left,
+)
 from noise_models.inference.intervals import LOG, Interval, from_replicates
 from noise_models.inference.labelled import interval_variables, meaning, result_dataset
-from noise_models.inference.pooling import Array, Pooled, block_sums
+from noise_models.inference.pooling import Array, Pooled
 from noise_models.inference.replication import Statistic, intervals
 from samplers.errors import BadInput
 from samplers.validation import require_choice
@@ -41,9 +50,12 @@ def estimate_ptqd(dataset: xr.Dataset, variant: str = "paper", *, confidence: fl
         reason, and ``k_is_cut`` (step,).
 
     Raises:
-        BadInput: no injected noise in the dataset, or an unknown variant.
+        BadInput: no injected noise in the dataset, a run with a correction, or an unknown variant.
     """
     require_choice("variant", variant, VARIANTS)
+    correction = json.loads(dataset.attrs.get("config", "{}")).get("correction", {"name": "none"})["name"]
+    if correction != "none":
+        raise BadInput("the split is that of a run without a correction", got=correction, fix="pass the run without")
     pooled, channels = split(dataset, _VARIABLE)
     found = intervals(_FITS[variant], pooled, channels, confidence=confidence)
     if variant == "released":
@@ -72,28 +84,13 @@ def _k(pooled: Pooled) -> Array:
 
 def _squared_mean_deviation(dataset: xr.Dataset, total: Pooled, others: Pooled, confidence: float) -> Interval:
     """sigma_q^2 of the released code; without a block, k is that of the other blocks too."""
-    if "epsilon_sample_injected" not in dataset:
-        raise BadInput(
-            "the released variant needs moments per sample",
-            got="a dataset without epsilon_sample_injected",
-            fix="pass the dataset of a paired run",
-        )
-    moments = dataset["epsilon_sample_injected"].rename(sample="block")
-    equal = xr.ones_like(moments.isel(moment=0, drop=True))  # channels are of equal size
-    each = block_sums(moments, equal, ("channel",)).each()
-
-    def deviation(k: Array) -> Array:
-        variance = each.central[0, 2] - 2 * k * each.covariance + k**2 * each.central[2, 0]
-        return np.sqrt(np.where(variance < 0, 0.0, variance))  # below 0 by rounding only
-
+    each = split_samples(dataset)
     samples = len(each.mean_y)
     block = np.arange(samples) % block_count(samples)
     sizes = np.bincount(block).astype(np.float64)
-    without = [deviation(k)[block != index].mean(0) for index, k in enumerate(_k(others))]
-    estimate = deviation(_k(total)).mean(0)
-    return from_replicates(
-        estimate**2, np.square(without), sizes / samples, scale=LOG, confidence=confidence
-    )  # fmt: skip
+    without = [np.sqrt(variance_left(each, k))[block != index].mean(0) for index, k in enumerate(_k(others))]
+    estimate = np.sqrt(variance_left(each, _k(total))).mean(0)
+    return from_replicates(estimate**2, np.square(without), sizes / samples, scale=LOG, confidence=confidence)
 
 
 _FITS = {

@@ -44,11 +44,15 @@ def intercept(pooled: Pooled) -> Array:
     return pooled.mean_e - slope(pooled) * pooled.mean_y
 
 
-def line_residual_variance(pooled: Pooled) -> Array:
-    """Variance of e - k y about its mean, for the elements' own slope k."""
-    k = slope(pooled)
+def variance_left(pooled: Pooled, k: Array) -> Array:
+    """Variance of e - k y about its mean."""
     variance = pooled.central[0, 2] - 2 * k * pooled.covariance + k**2 * pooled.central[2, 0]
     return np.where(variance < 0, 0.0, variance)  # below 0 by rounding only; NaN stays
+
+
+def line_residual_variance(pooled: Pooled) -> Array:
+    """Variance of e - k y about its mean, for the elements' own slope k."""
+    return variance_left(pooled, slope(pooled))
 
 
 def channel_bias(channels: Pooled, k: Array) -> Array:
@@ -80,6 +84,23 @@ def split(dataset: xr.Dataset, variable: str) -> tuple[BlockSums, BlockSums]:
     (channel,) = channel_dims(moments)
     moments = moments.transpose(..., channel, "block", "moment")
     return block_sums(moments, count, (channel,)), block_sums(moments, count)
+
+
+def split_samples(dataset: xr.Dataset) -> Pooled:
+    """Moments of each sample's injected noise of epsilon by itself, pooled over its channels, (sample, step).
+
+    Raises:
+        BadInput: the dataset holds no moments per sample.
+    """
+    if "epsilon_sample_injected" not in dataset:
+        raise BadInput(
+            "the released variant needs moments per sample",
+            got="a dataset without epsilon_sample_injected",
+            fix="pass the dataset of a paired run",
+        )
+    moments = dataset["epsilon_sample_injected"].rename(sample="block")
+    equal = xr.ones_like(moments.isel(moment=0, drop=True))  # channels are of equal size
+    return block_sums(moments, equal, ("channel",)).each()
 
 
 def decompose(

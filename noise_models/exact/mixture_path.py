@@ -102,12 +102,13 @@ def line_path(
         epsilon_variance: a number, or one for each update, at least 0.
 
     Raises:
-        BadInput: a sampler that clips, a mixture of another dimension, noise in a multistep method, or noise so small
-            beside the range of x (a small eta) that a grid of 2^18 nodes does not resolve it.
+        BadInput: a sampler that clips, a mixture of another dimension, noise in a multistep method or on epsilon at
+            abar = 0, or noise so small beside the range of x (a small eta) that a grid of 2^18 nodes does not resolve
+            it.
     """
     steps = linear_updates(sampler, updates)
-    added = per_step(epsilon_variance, len(steps))
-    noise = np.array([np.hypot(u.c, u.b * q**0.5) for u, q in zip(steps, added, strict=True)])
+    added = per_step(epsilon_variance, steps)
+    noise = np.array([np.hypot(u.c, u.b * q**0.5 if q else 0.0) for u, q in zip(steps, added, strict=True)])
     if data.dimension != 1 or (start is not None and start.dimension != 1):
         raise BadInput("the data must be on the line", got=f"{data.dimension} dimensions", fix="use data.along")
     if history_length(steps) and noise.any():

@@ -91,10 +91,10 @@ def gaussian_path(
         epsilon_variance: a number, or (n,), at least 0.
 
     Raises:
-        BadInput: a sampler that clips, a start in another basis, or variances that do not fit.
+        BadInput: a sampler that clips, a start in another basis, variances that do not fit, or noise at abar = 0.
     """
     steps = linear_updates(sampler, updates)
-    added = per_step(epsilon_variance, len(steps))
+    added = per_step(epsilon_variance, steps)
     scale = float(getattr(sampler, "init_noise_sigma", 1.0))
     mean, deviation = _start(start or Gaussian(np.zeros(data.dimension), np.full(data.dimension, scale**2)), data)
     own = data.rotate(data.mean)
@@ -138,18 +138,26 @@ def _predicted(kind: str, form: Array, abar: float, variances: Array, mean: Arra
     return found
 
 
-def per_step(values: ArrayLike | None, steps: int) -> Array:
-    """Variances of added noise, (steps,).
+def per_step(values: ArrayLike | None, steps: Sequence[Update]) -> Array:
+    """Variances of added noise, (len(steps),).
 
     Raises:
-        BadInput: another shape, a negative variance, or one that is not finite.
+        BadInput: another shape, a negative variance, one that is not finite, or one at abar = 0, where epsilon says
+            nothing of x0.
     """
     given = np.asarray(0.0 if values is None else values, np.float64)
-    if given.shape not in ((), (steps,)) or not np.isfinite(given).all() or (given < 0).any():
+    count = len(steps)
+    if given.shape not in ((), (count,)) or not np.isfinite(given).all() or (given < 0).any():
         raise BadInput(
-            f"epsilon_variance must be a number or ({steps},), finite and at least 0", got=given, fix="pass variances"
+            f"epsilon_variance must be a number or ({count},), finite and at least 0", got=given, fix="pass variances"
         )
-    return np.broadcast_to(given, steps)
+    added = np.broadcast_to(given, count)
+    if any(q > 0 and np.isnan(update.b) for q, update in zip(added, steps, strict=True)):
+        raise BadInput(
+            "noise of epsilon reaches x0 only where abar is above 0", got="a step from abar = 0 with noise",
+            fix="pass one variance for each step, 0 there",
+        )  # fmt: skip
+    return added
 
 
 def _start(start: Gaussian, data: Gaussian) -> tuple[Array, Array]:

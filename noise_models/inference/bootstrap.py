@@ -39,7 +39,7 @@ def from_resamples(estimate: Array, resampled: Array, without_each: Array, *, co
 
     With F the share of resamples below a value, z0 = Phi^-1(F(estimate)), a = sum d^3 / (6 (sum d^2)^1.5), d the mean
     of the delete-one values less each of them: the end of normal quantile z is the resampled quantile at
-    Phi(z0 + (z0 + z) / (1 - a (z0 + z))).
+    Phi(z0 + (z0 + z) / (1 - a (z0 + z))), or the last one on its side where 1 - a (z0 + z) is not above 0.
 
     Args:
         estimate: the statistic of all blocks, of any shape.
@@ -70,7 +70,8 @@ def from_resamples(estimate: Array, resampled: Array, without_each: Array, *, co
         ends = []
         for level in ((1 - confidence) / 2, (1 + confidence) / 2):
             z = z0 + widening * student.ppf(level, max(blocks - 1, 1))
-            ends.append(_quantile(ordered, ndtr(z0 + z / (1 - acceleration * z))))
+            rest = 1 - acceleration * z  # at or below 0 the end lies beyond every quantile, and the formula wraps round
+            ends.append(_quantile(ordered, np.where(rest > 0, ndtr(z0 + z / rest), np.heaviside(z, 0.5))))
         error = np.where(undefined, np.nan, widening * resampled.std(0, ddof=1))
     low, high = (np.where(undefined, np.nan, end) for end in ends)
     return Interval(estimate, error, low, high, reason.astype(np.int8))

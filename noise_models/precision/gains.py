@@ -8,7 +8,6 @@ j_s = d epsilon / d x_s the same in all directions, and each says which. ``netwo
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from noise_models.inference.pooling import Array
 from noise_models.propagation.error_recursion import require_linear
-from noise_models.propagation.transfer import noise_transfer
+from noise_models.propagation.transfer import epsilon_form, noise_transfer
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from samplers.validation import require_choice, require_real
@@ -94,8 +93,7 @@ def linear_gains(sampler: Sampler, jacobian: ArrayLike) -> Array:
     j = np.asarray(jacobian, np.float64)
     if j.shape != (calls,) or not np.isfinite(j).all():
         raise BadInput("the Jacobian must be finite, one number for each step", got=j.shape, fix="pass (step,)")
-    reads_epsilon = dataclasses.replace(sampler, prediction_type="epsilon")  # type: ignore[type-var]
-    return noise_transfer(reads_epsilon, j[:, None])[:, 0] ** 2
+    return noise_transfer(epsilon_form(sampler), j[:, None])[:, 0] ** 2
 
 
 GAINS: dict[str, Callable[[Sampler], xr.DataArray]] = {

@@ -102,7 +102,7 @@ def predict_noise(
         networks: quantized networks of one model and conditioning.
         sampler: any with linear updates.
         predictor: how the output's error is modelled.
-        samples: full-precision trajectories to predict along, at least 2 in every batch for ``displaced``.
+        samples: full-precision trajectories to predict along, at least 3 in every batch for ``displaced``.
         seed: of the noise stream.
         purpose: of the noise stream; neither the one that ranges were fitted on nor the one that judges.
         batch_size: samples per forward pass; other errors are taken from within the batch.

@@ -12,6 +12,9 @@ from noise_models.inference.pooling import Array
 from noise_models.propagation.error_recursion import ErrorRecursion
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
+from samplers.validation import require_choice
+
+NAIVE = ("last-step", "sum")
 
 
 def noise_transfer(sampler: Sampler, jacobian: ArrayLike = 0.0) -> Array:
@@ -50,11 +53,20 @@ def final_variance(sampler: Sampler, injected: ArrayLike, jacobian: ArrayLike = 
 
     Args:
         sampler: as in :func:`noise_transfer`.
-        injected: variance of the noise added to the output, broadcastable to (call, direction).
-        jacobian: as in :func:`noise_transfer`.
+        injected: variance of the noise added to the output, a number, (call,) or (call, direction).
+        jacobian: as in :func:`noise_transfer`, where a single axis is that of directions.
+
+    Raises:
+        BadInput: as :func:`noise_transfer`, or another shape of ``injected``.
     """
     weights = noise_transfer(sampler, jacobian)
     variances = np.asarray(injected, np.float64)
+    if variances.shape not in ((), weights.shape[:1], weights.shape):
+        raise BadInput(
+            "injected must be a number, (call,) or (call, direction)",
+            got=f"shape {variances.shape} for {weights.shape}",
+            fix="give one variance per call of the network",
+        )
     return np.sum(weights**2 * (variances[:, None] if variances.ndim == 1 else variances), axis=0)
 
 
@@ -69,11 +81,15 @@ def naive_final_power(sampler: Sampler, injected: Array, kind: str) -> float:
         sampler: any with linear updates; ``injected`` counts as noise of the network's output read as epsilon.
         injected: power of the noise injected into epsilon at each call, (call,).
         kind: one of the two.
+
+    Raises:
+        BadInput: another kind.
     """
-    weights = noise_transfer(_epsilon_form(sampler))[:, 0] ** 2 * injected
+    require_choice("kind", kind, NAIVE)
+    weights = noise_transfer(epsilon_form(sampler))[:, 0] ** 2 * injected
     return float(weights[-1] if kind == "last-step" else weights.sum())
 
 
-def _epsilon_form(sampler: Sampler) -> Sampler:
+def epsilon_form(sampler: Sampler) -> Sampler:
     """The sampler for a network that predicts epsilon, with the same updates."""
     return dataclasses.replace(sampler, prediction_type="epsilon")  # type: ignore[type-var]

@@ -3,6 +3,7 @@
 Steps are made by ``samplers.advance`` and impulses are sent through whole runs; neither knows the formulas tested.
 """
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -216,3 +217,21 @@ def test_carried_excess__refuses_what_does_not_fit(wrong: dict) -> None:
         carried_excess(LISTS["ddim"], **given)
     with pytest.raises(BadInput, match="rule"):
         carried_excess(LISTS["ddim"], np.zeros(12), GAIN, "all")
+
+
+def test_absorption__refuses_steps_without_one_weight_of_epsilon_or_of_fresh_noise() -> None:
+    zero = DDIM(
+        dataclasses.replace(LATENT, rescale_betas_zero_snr=True), 12, eta=1.0, prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )  # fmt: skip
+    learned = DDPM(LATENT, 12, "learned_range")
+    for sampler in (zero, learned):
+        with pytest.raises(BadInput, match="one weight of epsilon"):
+            carried_excess(sampler.updates, np.full(12, 0.01), GAIN, "run")
+    for refused in (feasibility, lambda sampler: account_absorption(sampler, fit_of(sampler))):
+        with pytest.raises(BadInput, match="b = nan"):
+            refused(zero)
+    with pytest.raises(BadInput, match="one weight of epsilon"):
+        absorb(zero.updates[0], 0.0, 0.01)
+    # a network that predicts v has no noise of epsilon there
+    assert absorb(zero.updates[0], 0.0, 0.0) is zero.updates[0]

@@ -114,6 +114,13 @@ def test_check_normality__one_element_per_sample_rejects_normal_noise_at_the_lev
         check_normality(run_of(*images(7)[:2], kept=19))
 
 
+@pytest.mark.parametrize(("samples", "channels"), [(8, 1), (20, 3)])
+def test_effective_size__of_few_samples_counts_no_correlation_that_is_only_estimated(samples, channels) -> None:
+    white = np.random.default_rng(0).standard_normal((50, samples, channels, 8, 8))
+    # standard deviation of one step 6 % at 8 samples, hence of their mean 0.8 %; cut at 1 from one side
+    assert effective_size(white, 2).mean() == pytest.approx(samples * 64, rel=0.04)
+
+
 def test_effective_size__of_independent_and_of_equal_pixels() -> None:
     _, w, generator = images(8, samples=256)
     assert effective_size(w, 2) == pytest.approx(256 * 64, rel=0.03)

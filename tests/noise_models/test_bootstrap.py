@@ -121,3 +121,12 @@ def test_from_resamples__shifts_by_median_bias_and_by_acceleration() -> None:
     skewed = from_resamples(estimate, resampled, without)
     ends = [estimate + z / (1 - a * z) for z in (estimate - wide, estimate + wide)]
     np.testing.assert_allclose([skewed.low, skewed.high], ends, atol=0.03)
+
+
+def test_from_resamples__ends_stay_in_order_where_acceleration_outgrows_the_quantile() -> None:
+    # One block of eight moves the statistic by itself, and nearly all resamples lie below the estimate.
+    without, resampled = np.array([-7.0, *[1.0] * 7]) / 8, np.linspace(-1.0, 0.01, 1000)
+    found = from_resamples(np.array(0.0), resampled, without, confidence=0.999)
+    assert found.low < found.estimate < found.high == resampled[-1]
+    mirrored = from_resamples(np.array(0.0), -resampled, -without, confidence=0.999)
+    np.testing.assert_allclose((mirrored.low, mirrored.high), (-found.high, -found.low))

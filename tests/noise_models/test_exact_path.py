@@ -206,6 +206,11 @@ def test_path__refuses_what_has_no_closed_form() -> None:
         gaussian_path(DDIM(SCHEDULE, 5), data, epsilon_variance=[0.1, 0.1])
     with pytest.raises(BadInput, match="epsilon_variance"):
         gaussian_path(DDIM(SCHEDULE, 5), data, epsilon_variance=-0.1)
+    zero = NoiseSchedule(rescale_betas_zero_snr=True)
+    with pytest.raises(BadInput, match="abar is above 0"):
+        gaussian_path(
+            DDIM(zero, 5, prediction_type="v_prediction", timestep_spacing="trailing"), data, epsilon_variance=0.1
+        )
 
 
 def test_sampler_error__falls_with_the_steps_and_keeps_the_start_apart() -> None:

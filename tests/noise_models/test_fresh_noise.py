@@ -24,6 +24,12 @@ def test_fresh_noise__changes_sigma_alone() -> None:
     assert wrapped.config() != FreshNoise(ptqd, C / 3).config()
 
 
+def test_fresh_noise__replaces_what_the_correction_absorbed_too() -> None:
+    absorbing = fit_ptqd(recorded_run(*planted(1, [0.1] * 4, [[0.2]] * 4, [0.3] * 4, samples=16)))
+    assert absorbing.update(3, SAMPLER.updates[3]).c < C[3]
+    assert FreshNoise(absorbing, C).update(3, SAMPLER.updates[3]).c == C[3]
+
+
 def test_fresh_noise__refuses_more_noise_than_the_sampler_has_and_clipped_updates() -> None:
     with pytest.raises(BadInput, match="at most"):
         FreshNoise(NoCorrection(), 1.1 * C).update(2, SAMPLER.updates[2])
@@ -34,6 +40,8 @@ def test_fresh_noise__refuses_more_noise_than_the_sampler_has_and_clipped_update
     clipped = DDIM(SAMPLER.schedule, 50, eta=1.0, clip_sample=True).config()
     with pytest.raises(BadInput, match="linear update"):
         FreshNoise(NoCorrection(), C).check({**CONFIG, "sampler": clipped})
+    with pytest.raises(BadInput, match="51 for 50 steps"):
+        FreshNoise(NoCorrection(), np.append(C, 0.0)).update(49, SAMPLER.updates[49])
 
 
 def test_ptqd__refuses_to_absorb_under_clipping_and_corrects_without() -> None:

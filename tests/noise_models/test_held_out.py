@@ -112,6 +112,9 @@ def test_evaluate_held_out__says_how_many_samples_a_fit_needs() -> None:
         evaluate_held_out(recorded_run(*(v * 0 for v in planted(1, K, BIAS, SIGMA))), use_run())
     with pytest.raises(BadInput, match="predictor"):
         evaluate_held_out(fit_run(), use_run(), "cubic")
+    state = use_run().rename(epsilon_injected="state_accumulated")
+    with pytest.raises(BadInput, match="variable"):  # a prediction of epsilon's noise says nothing of the state's
+        evaluate_held_out(fit_run(), state, variable="state_accumulated")
 
 
 def test_measure_drift__is_the_difference_of_two_decompositions_with_a_paired_interval() -> None:

@@ -149,6 +149,19 @@ def test_line_path__follows_a_deterministic_multistep_method() -> None:
         line_path(SAMPLERS["ddim"], BIMODAL, updates=weights, epsilon_variance=0.1)
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_line_path__starts_from_no_signal_at_all(eta: float) -> None:
+    zero = NoiseSchedule(rescale_betas_zero_snr=True)
+    sampler = DDIM(zero, 6, eta=eta, prediction_type="v_prediction", timestep_spacing="trailing")
+    found = line_path(sampler, Mixture([1.0], [[0.3]], 0.5))
+    want = gaussian_path(sampler, Gaussian(np.array([0.3]), np.array([0.5])))
+    for index in range(7):
+        assert found.mean(index) == pytest.approx(want.mean[index, 0], abs=1e-10)
+        assert found.variance(index) == pytest.approx(want.variance[index, 0], rel=1e-10)
+    with pytest.raises(BadInput, match="abar is above 0"):
+        line_path(sampler, BIMODAL, epsilon_variance=0.1)
+
+
 def test_line_path__starts_where_it_is_told() -> None:
     sampler: Sampler = SAMPLERS["ddpm"]
     marginal = BIMODAL.marginal(float(sampler.updates[0].alpha_cumprod))

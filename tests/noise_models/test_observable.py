@@ -90,6 +90,15 @@ def test_ptqd_parameters__are_those_of_the_fit_with_intervals(variant: str) -> N
     assert ((found.bias_low < found.bias) & (found.bias < found.bias_high)).all()
 
 
+def test_ptqd_parameters__refuse_a_corrected_run_and_one_without_samples() -> None:
+    noise = planted(5, K, BIAS, SIGMA, samples=16)
+    with pytest.raises(BadInput, match="without a correction"):
+        estimate_ptqd(recorded_run(*noise, correction={"name": "ptqd"}))
+    for of in (estimate_ptqd, fit_ptqd):
+        with pytest.raises(BadInput, match="moments per sample"):
+            of(recorded_run(*noise).drop_vars("epsilon_sample_injected"), "released")
+
+
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_ptqd_parameters__cover_at_their_nominal_rate(variant: str) -> None:
     # Raw bias of the released variant: b + k mean(y). Its sigma_q is the mean over samples of a deviation of 16

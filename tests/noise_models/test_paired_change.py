@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from planted_noise import planted, recorded_one_sample_per_block, recorded_run
 
-from noise_models import final_distribution, final_distribution_change, injected_endpoint, paired_change, sqnr_db
+from noise_models import (
+    final_distribution,
+    final_distribution_change,
+    fit_ptqd,
+    injected_endpoint,
+    paired_change,
+    sqnr_db,
+)
 from noise_models.before_after.changes import verdict
 from noise_models.inference.intervals import Interval
 from samplers import BadInput
@@ -100,6 +107,21 @@ def test_injected_endpoint__asks_only_where_slope_and_bias_differ_from_0() -> No
         config = json.dumps({**json.loads(after.attrs["config"]), "correction": {"name": name, **config}})
         signed = injected_endpoint(calibration, before, after.assign_attrs(config=config))
         assert signed.slope_differs.all()
+        wrapped = {"name": f"{name}-fresh-noise", "correction": json.loads(config)["correction"]}
+        config = json.dumps({**json.loads(config), "correction": wrapped})
+        assert injected_endpoint(calibration, before, after.assign_attrs(config=config)).slope_differs.all()
+
+
+def test_injected_endpoint__refuses_another_calibration_run_than_the_fits() -> None:
+    y, e = planted(1, [0.2], [[0.1]], [0.1], samples=16)
+    before, after = runs(e, e / 2)
+    for wrap in (lambda config: config, lambda config: {"name": "around", "correction": config}):
+        correction = wrap(fit_ptqd(recorded_run(y, e)).config())
+        config = json.dumps({**json.loads(after.attrs["config"]), "correction": correction})
+        fitted = after.assign_attrs(config=config)
+        injected_endpoint(recorded_run(y, e), before, fitted)
+        with pytest.raises(BadInput, match="seed 0 and 5"):
+            injected_endpoint(recorded_run(y, e, seed=5), before, fitted)
 
 
 def test_injected_endpoint__refuses_to_judge_on_the_samples_of_the_fit() -> None:

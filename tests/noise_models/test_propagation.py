@@ -70,6 +70,10 @@ def test_transfer__without_a_jacobian_is_the_product_of_the_coefficients() -> No
     injected = np.linspace(0.1, 0.8, 8)
     assert naive_final_power(sampler, injected, "sum") == pytest.approx(np.sum(np.square(expected) * injected))
     assert naive_final_power(sampler, injected, "last-step") == pytest.approx(expected[-1] ** 2 * injected[-1])
+    with pytest.raises(BadInput, match="kind"):
+        naive_final_power(sampler, injected, "last")
+    with pytest.raises(BadInput, match="per call"):
+        final_variance(sampler, np.ones(3), np.zeros((8, 3)))
 
 
 def test_naive_power__counts_noise_as_epsilon_whatever_the_network_predicts() -> None:

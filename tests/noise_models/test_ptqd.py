@@ -163,7 +163,7 @@ def test_fit_ptqd__refuses_runs_that_are_no_calibration() -> None:
     fit_ptqd(recorded_run(*noise))
     with pytest.raises(BadInput, match="purpose"):
         fit_ptqd(recorded_run(*noise, purpose="evaluate"))
-    with pytest.raises(BadInput, match="without one"):
+    with pytest.raises(BadInput, match="without a correction"):
         fit_ptqd(recorded_run(*noise, correction={"name": "ptqd"}))
     with pytest.raises(BadInput, match="8 replicate blocks"):
         fit_ptqd(recorded_run(*planted(1, K, BIAS, SIGMA, samples=7)))

@@ -81,7 +81,7 @@ def test_deterministic_samplers__converge_to_the_flow_with_their_order(name: str
     runs = [continuous_nodes(count, 0.8, 0.05) for count in COUNTS]
     errors = [flow_error(make(nodes), nodes, m, s, X) for nodes in runs]
     assert np.all(np.abs(slopes(errors) - order) < 0.2), (errors, slopes(errors))
-    assert errors[-1] < 0.01
+    assert errors[-1] < 0.03
 
 
 @pytest.mark.parametrize(("name", "order"), [("plms", 3), ("heun", 2)])
@@ -103,7 +103,7 @@ def test_stochastic_samplers__converge_weakly_with_their_order(name: str, m: flo
     assert np.allclose([mean for mean, _ in found], [mean for mean, _ in wanted], rtol=0, atol=1e-12)
     errors = [abs(variance - exact) for (_, variance), (_, exact) in zip(found, wanted, strict=True)]
     assert np.all(np.abs(slopes(errors) - order) < 0.2), (errors, slopes(errors))
-    assert errors[-1] < 0.02
+    assert errors[-1] < 0.05
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
