@@ -9,8 +9,9 @@ intervals over samples; corrections (``PTQD``) are values that a run accepts. Na
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from samplers.lazy import lazily
 
 if TYPE_CHECKING:
     from noise_models.absorption.absorbable import feasibility, feasibility_map
@@ -316,18 +317,5 @@ _MODULES = {
     "assumptions.step_dependence": ("check_step_independence",),
     "assumptions.whiteness": ("check_whiteness",),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> object:
-    """Load an exported name from its module on first use."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'noise_models' has no attribute {name!r}")
-    value = getattr(import_module(f"noise_models.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the exported names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _MODULES)

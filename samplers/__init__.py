@@ -9,8 +9,9 @@ Names load on first use, so that ``import samplers`` and the schedules load neit
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from samplers.lazy import lazily
 
 if TYPE_CHECKING:
     from samplers.clipping import ClipSample, DynamicThresholding
@@ -98,18 +99,5 @@ _MODULES = {
     "schedule": ("NoiseSchedule",),
     "state": ("BFloat16State", "Float16State", "Float32State", "Float64State", "State"),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> object:
-    """Load an exported name from its module on first use."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'samplers' has no attribute {name!r}")
-    value = getattr(import_module(f"samplers.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the exported names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _MODULES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from samplers.lazy import lazily
 
 if TYPE_CHECKING:
     from simulator.calibration.batches import calibrate_on
@@ -26,40 +27,6 @@ if TYPE_CHECKING:
     from simulator.operand_errors import observe_operands
     from simulator.paired import Arm, run, run_arms
     from simulator.threads import set_threads
-
-_HOME = {
-    "Arm": "simulator.paired",
-    "Condition": "simulator.models.registry",
-    "Conditioning": "simulator.models.conditioning",
-    "Correction": "simulator.correction",
-    "KullbackLeibler": "simulator.calibration.divergence",
-    "LpSearch": "simulator.calibration.search",
-    "MinMax": "simulator.calibration.observers",
-    "Model": "simulator.models.registry",
-    "MovingAverage": "simulator.calibration.observers",
-    "NoCorrection": "simulator.correction",
-    "PerChannel": "simulator.calibration.channels",
-    "PerChannelGroup": "simulator.calibration.channels",
-    "Percentile": "simulator.calibration.percentile",
-    "PercentileSearch": "simulator.calibration.search",
-    "QuantizedModel": "simulator.instrument.quantized",
-    "Ranges": "simulator.calibration.ranges",
-    "Scheme": "simulator.instrument.scheme",
-    "StepSet": "simulator.calibration.steps",
-    "StepSets": "simulator.calibration.steps",
-    "Rung": "simulator.instrument.rungs",
-    "attribute": "simulator.attribution",
-    "calibrate_on": "simulator.calibration.batches",
-    "calibrate_ranges": "simulator.calibration.trajectory",
-    "fit_range": "simulator.calibration.fit",
-    "load": "simulator.models.loading",
-    "observe_operands": "simulator.operand_errors",
-    "one_step": "simulator.single_step",
-    "run": "simulator.paired",
-    "run_arms": "simulator.paired",
-    "set_threads": "simulator.threads",
-    "survey": "simulator.instrument.survey",
-}
 
 __all__ = [
     "Arm",
@@ -95,12 +62,30 @@ __all__ = [
     "survey",
 ]  # fmt: skip
 
+_MODULES = {
+    "attribution": ("attribute",),
+    "calibration.batches": ("calibrate_on",),
+    "calibration.channels": ("PerChannel", "PerChannelGroup"),
+    "calibration.divergence": ("KullbackLeibler",),
+    "calibration.fit": ("fit_range",),
+    "calibration.observers": ("MinMax", "MovingAverage"),
+    "calibration.percentile": ("Percentile",),
+    "calibration.ranges": ("Ranges",),
+    "calibration.search": ("LpSearch", "PercentileSearch"),
+    "calibration.steps": ("StepSet", "StepSets"),
+    "calibration.trajectory": ("calibrate_ranges",),
+    "correction": ("Correction", "NoCorrection"),
+    "instrument.quantized": ("QuantizedModel",),
+    "instrument.rungs": ("Rung",),
+    "instrument.scheme": ("Scheme",),
+    "instrument.survey": ("survey",),
+    "models.conditioning": ("Conditioning",),
+    "models.loading": ("load",),
+    "models.registry": ("Condition", "Model"),
+    "operand_errors": ("observe_operands",),
+    "paired": ("Arm", "run", "run_arms"),
+    "single_step": ("one_step",),
+    "threads": ("set_threads",),
+}
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _MODULES)

@@ -5,8 +5,9 @@ Names load on first use; ``docs/quality.md`` has the definitions.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from samplers.lazy import lazily
 
 if TYPE_CHECKING:
     from studies.quality.extrapolation import FrechetCurve, PartGaussians, frechet_curve
@@ -57,18 +58,5 @@ _MODULES = {
     "reasons": ("Reason",),
     "sampling": ("Generator", "final_images"),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> object:
-    """Load an exported name from its module on first use."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'studies.quality' has no attribute {name!r}")
-    value = getattr(import_module(f"studies.quality.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the exported names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _MODULES)
