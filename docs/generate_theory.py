@@ -70,7 +70,7 @@ def measured() -> dict[str, str]:
     tables = {}
     for model in MODELS:
         with tempfile.TemporaryDirectory() as out:
-            command = ["-m", "studies.cli", "predict-layers", model, *OPTIONS, "--json", "--out", out]
+            command = ["-m", "studies.cli", "predict-layers", "--model", model, *OPTIONS, "--json", "--out", out]
             printed = subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True, text=True)
             found = json.loads(printed.stdout)
             shutil.copyfile(Path(found["folder"]) / "layers.png", FIGURES / f"layers-{model}.png")

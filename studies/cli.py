@@ -12,6 +12,30 @@ import typer
 from samplers.errors import QnoiseError
 from studies.sampler_names import SAMPLERS
 
+MODEL_HELP = "A shipped model, a diffusers folder (./path), or module:factory."
+SCHEMES_HELP = "A short string (w4a8) or a TOML file; repeat for several."
+
+# one meaning, one name, one text in every command
+ModelOption = Annotated[str, typer.Option(help=MODEL_HELP)]
+SamplerOption = Annotated[
+    str, typer.Option(help=f"{', '.join(SAMPLERS[:-1])} or {SAMPLERS[-1]}; NAME:knob=value,... brings knobs along.")
+]
+KnobOption = Annotated[
+    list[str] | None,
+    typer.Option(help="The sampler's own: name=value by diffusers' names (solver_order=1); repeat for several."),
+]
+StepsOption = Annotated[int, typer.Option(help="Sampling steps.")]
+EtaOption = Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the noise streams.")]
+CalibrationOption = Annotated[int, typer.Option(help="Samples that ranges, and what else is fitted, are fitted on.")]
+ConditioningOption = Annotated[
+    Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
+]
+GuidanceOption = Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")]
+OutOption = Annotated[Path, typer.Option(help="Folder that results are put under.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")]
+
 app = typer.Typer(
     name="qnoise",
     help="Exact simulation of quantization noise in the sampling process of diffusion models.",
@@ -29,29 +53,20 @@ def _root() -> None:
 
 @app.command()
 def run(
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
-    ] = "digits-unet",
-    scheme: Annotated[
-        list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
-    ] = None,
-    sampler: Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS[:-1])} or {SAMPLERS[-1]}.")] = "ddim",
-    knob: Annotated[
-        list[str] | None,
-        typer.Option(help="The sampler's own: name=value by diffusers' names (solver_order=1); repeat for several."),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    model: ModelOption = "digits-unet",
+    scheme: Annotated[list[str] | None, typer.Option(help=f"{SCHEMES_HELP} [default: w8a8, w4a8, w4a4]")] = None,
+    sampler: SamplerOption = "ddim",
+    knob: KnobOption = None,
+    steps: StepsOption = 50,
     eta: Annotated[
         float | None,
         typer.Option(help="DDIM's eta. [default: 0; the default job also runs w4a8 at eta 1]"),
     ] = None,
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and PTQD are fitted on.")] = 256,
-    conditioning: Annotated[
-        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
+    seed: SeedOption = 0,
+    calibration_samples: CalibrationOption = 256,
+    conditioning: ConditioningOption = None,
+    guidance: GuidanceOption = 1.0,
     state: Annotated[
         str | None,
         typer.Option(
@@ -59,17 +74,17 @@ def run(
             "fixed:BITS:FRACTION_BITS. [default: float64]"
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
-    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Sample in full precision and in exact integers on shared noise; store and plot the noise per step."""
     from studies.main_job import run_main_job
 
     run_main_job(
-        model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
-        calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
-        knobs=tuple(knob or ()), state=state, out=out, as_json=json,
+        model=model, schemes=tuple(scheme or ()), sampler=sampler, knobs=tuple(knob or ()), steps=steps,
+        eta=eta, samples=samples, seed=seed, calibration_samples=calibration_samples, conditioning=conditioning,
+        guidance=guidance, state=state, threads=threads, out=out, as_json=json,
     )  # fmt: skip
 
 
@@ -79,19 +94,17 @@ def explain(
         list[Path] | None,
         typer.Argument(help="A run's .nc file or a results folder; several of them too. [default: make the runs]"),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
-    ] = "digits-unet",
-    scheme: Annotated[list[str] | None, typer.Option(help="As run; repeat for several. [default: w8a8, w4a8]")] = None,
-    sampler: Annotated[str, typer.Option(help="As run.")] = "ddim",
-    knob: Annotated[list[str] | None, typer.Option(help="As run.")] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    model: ModelOption = "digits-unet",
+    scheme: Annotated[list[str] | None, typer.Option(help=f"{SCHEMES_HELP} [default: w8a8, w4a8]")] = None,
+    sampler: SamplerOption = "ddim",
+    knob: KnobOption = None,
+    steps: StepsOption = 50,
+    eta: EtaOption = None,
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 256,
     keep: Annotated[int, typer.Option(help="Samples whose epsilon and noise are kept whole.")] = 128,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and predictions are fitted on.")] = 256,
-    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
+    seed: SeedOption = 0,
+    calibration_samples: CalibrationOption = 256,
+    threads: ThreadsOption = None,
     conditioning: Annotated[
         Path | None,
         typer.Option(help="Conditions of samples: a safetensors file; its labels are the classes that are compared."),
@@ -101,8 +114,8 @@ def explain(
         typer.Option(help="Guidance weight of --conditioning; repeat for several, which are compared. [default: 1]"),
     ] = None,
     method: Annotated[str, typer.Option(help="Intervals of decompositions: jackknife or bootstrap.")] = "jackknife",
-    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Split the noise of runs into slope, bias and residual, and test what corrections assume of the residual."""
     from studies.explain.command import explain as explain_noise
@@ -129,18 +142,15 @@ def train(
 
 @app.command()
 def quality(
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
-    ] = "digits-unet",
-    scheme: Annotated[
-        list[str] | None, typer.Option(help="wXaY or wXgNaY; repeat for several. [default: w8a8, w4a8, w4a4]")
-    ] = None,
-    sampler: Annotated[str, typer.Option(help="As run's.")] = "ddim",
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    model: ModelOption = "digits-unet",
+    scheme: Annotated[list[str] | None, typer.Option(help=f"{SCHEMES_HELP} [default: w8a8, w4a8, w4a4]")] = None,
+    sampler: SamplerOption = "ddim",
+    knob: KnobOption = None,
+    steps: StepsOption = 50,
+    eta: EtaOption = None,
     samples: Annotated[int, typer.Option(help="Samples of each set; publish numbers of 10000 or more.")] = 1280,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and PTQD are fitted on.")] = 256,
+    seed: SeedOption = 0,
+    calibration_samples: CalibrationOption = 256,
     ptqd: Annotated[bool, typer.Option("--ptqd", help="Draw every scheme with PTQD's correction, too.")] = False,
     features: Annotated[
         str, typer.Option(help="digits-classifier, a safetensors file of Inception-v3 weights, or module:factory.")
@@ -152,21 +162,20 @@ def quality(
     allow_small: Annotated[
         bool, typer.Option("--allow-small", help="Frechet distances from fewer than 20 samples per dimension, flagged.")
     ] = False,
-    conditioning: Annotated[
-        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
-    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
-    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
+    conditioning: ConditioningOption = None,
+    guidance: GuidanceOption = 1.0,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Draw samples in full precision and under schemes on shared noise; print how far they are from data and floors."""
     from studies.quality.command import run_quality
 
     run_quality(
-        model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
-        calibration_samples=calibration_samples, ptqd=ptqd, features=features, real=real, allow_small=allow_small,
-        conditioning=conditioning, guidance=guidance, threads=threads, out=out, as_json=json,
+        model=model, schemes=tuple(scheme or ()), sampler=sampler, knobs=tuple(knob or ()), steps=steps,
+        eta=eta, samples=samples, seed=seed, calibration_samples=calibration_samples, ptqd=ptqd,
+        features=features, real=real, allow_small=allow_small, conditioning=conditioning, guidance=guidance,
+        threads=threads, out=out, as_json=json,
     )  # fmt: skip
 
 
@@ -175,12 +184,13 @@ def export_onnx(
     model: Annotated[str, typer.Argument(help="A shipped model, with @version to pin one.")],
     scheme: Annotated[str, typer.Option(help="An 8-bit scheme with a weight scale per output channel.")] = "w8a8",
     output: Annotated[Path | None, typer.Option(help="The file. [default: MODEL-SCHEME.onnx]")] = None,
-    sampler: Annotated[str, typer.Option(help="As in run: what ranges are calibrated along.")] = "ddim",
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges are fitted on.")] = 256,
-    threads: Annotated[int | None, typer.Option(help="Threads. [default: all cores]")] = None,
+    sampler: SamplerOption = "ddim",
+    knob: KnobOption = None,
+    steps: StepsOption = 50,
+    eta: EtaOption = None,
+    seed: SeedOption = 0,
+    calibration_samples: CalibrationOption = 256,
+    threads: ThreadsOption = None,
     replace: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
     check: Annotated[
         int, typer.Option(help="Samples to draw with onnxruntime, every pass compared with the simulator's.", min=0)
@@ -190,8 +200,9 @@ def export_onnx(
     from studies.export import run_export
 
     same = run_export(
-        model=model, scheme=scheme, output=output, replace=replace, check=check, sampler=sampler, steps=steps, eta=eta,
-        seed=seed, calibration_samples=calibration_samples, threads=threads,
+        model=model, scheme=scheme, output=output, replace=replace, check=check, sampler=sampler,
+        knobs=tuple(knob or ()), steps=steps, eta=eta, seed=seed, calibration_samples=calibration_samples,
+        threads=threads,
     )  # fmt: skip
     if not same:
         raise typer.Exit(1)
@@ -199,19 +210,15 @@ def export_onnx(
 
 @app.command()
 def sites(
-    model: Annotated[str, typer.Argument(help="A shipped model, a diffusers folder (./path), or module:factory.")],
-    scheme: Annotated[
-        list[str] | None, typer.Option(help="Short string or TOML file; repeat for several. [default: as run]")
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    scheme: Annotated[list[str] | None, typer.Option(help=f"{SCHEMES_HELP} [default: w8a8, w4a8, w4a4]")] = None,
+    steps: StepsOption = 50,
     allow_float: Annotated[
         list[str] | None, typer.Option(help="Pattern of sites and modules that stay in float; repeat for several.")
     ] = None,
-    conditioning: Annotated[
-        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    conditioning: ConditioningOption = None,
+    guidance: GuidanceOption = 1.0,
+    json: JsonOption = False,
 ) -> None:
     """Print every contraction, what schemes make of it, and what they cost: MACs, bit operations, weight bytes."""
     from studies.sites import show_sites
@@ -224,11 +231,14 @@ def sites(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Option(help="A shipped model, a diffusers folder, or module:factory.")] = "digits-unet",
-    scheme: Annotated[list[str] | None, typer.Option(help="Repeat for several. [default: w8a8, w6a6, w4a8]")] = None,
+    model: ModelOption = "digits-unet",
+    scheme: Annotated[list[str] | None, typer.Option(help=f"{SCHEMES_HELP} [default: w8a8, w6a6, w4a8]")] = None,
     sampler: Annotated[
         list[str] | None,
-        typer.Option(help="ddim:ETA or ddpm:VARIANCE_TYPE; repeat. [default: ddim:0, :0.5, :1, ddpm:fixed_large]"),
+        typer.Option(
+            help="As run, such as ddim:0.5 or ddpm:fixed_large; repeat for several. "
+            "[default: ddim:0, ddim:0.5, ddim:1, ddpm:fixed_large]"
+        ),
     ] = None,
     steps: Annotated[list[int] | None, typer.Option(help="Repeat for several. [default: 10, 20, 50, 100]")] = None,
     standard_error: Annotated[
@@ -237,50 +247,49 @@ def predict(
     most_samples: Annotated[int, typer.Option(help="Samples measured at most.")] = 16384,
     prediction_samples: Annotated[int, typer.Option(help="Samples that a prediction is made on.")] = 1024,
     other_samples: Annotated[int, typer.Option(help="The same of the predictors it is compared with.")] = 256,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges are fitted on.")] = 2048,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    threads: Annotated[int, typer.Option(help="Threads; part of the key.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
+    calibration_samples: CalibrationOption = 2048,
+    seed: SeedOption = 0,
+    conditioning: ConditioningOption = None,
+    guidance: GuidanceOption = 1.0,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Predict the final sample's noise from injected noise, and hold it against measurements over a grid."""
     from studies.prediction.grid import run_grid
 
     run_grid(
         model=model, schemes=tuple(scheme or ()), samplers=tuple(sampler or ()), steps=tuple(steps or ()),
-        threads=threads, out=out, standard_error=standard_error, most_samples=most_samples,
-        prediction_samples=prediction_samples, other_samples=other_samples, calibration_samples=calibration_samples,
-        seed=seed,
+        conditioning=conditioning, guidance=guidance, threads=threads, out=out, as_json=json,
+        standard_error=standard_error, most_samples=most_samples, prediction_samples=prediction_samples,
+        other_samples=other_samples, calibration_samples=calibration_samples, seed=seed,
     )  # fmt: skip
 
 
 @app.command()
 def predict_layers(
-    model: Annotated[str, typer.Argument(help="A shipped model, a diffusers folder (./path), or module:factory.")],
-    scheme: Annotated[
-        list[str] | None,
-        typer.Option(help="Short string or TOML file; repeat for several. [default: w8a8, w6a6, w4a8, w4a4]"),
-    ] = None,
-    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 10,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    model: ModelOption = "digits-unet",
+    scheme: Annotated[list[str] | None, typer.Option(help=f"{SCHEMES_HELP} [default: w8a8, w6a6, w4a8, w4a4]")] = None,
+    sampler: SamplerOption = "ddim",
+    knob: KnobOption = None,
+    steps: StepsOption = 10,
+    eta: EtaOption = None,
     samples: Annotated[int, typer.Option(help="Samples to observe operands on, and as many others to judge by.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges are fitted on.")] = 256,
-    conditioning: Annotated[
-        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
-    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
-    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    seed: SeedOption = 0,
+    calibration_samples: CalibrationOption = 256,
+    conditioning: ConditioningOption = None,
+    guidance: GuidanceOption = 1.0,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Predict each site's noise from ranges and bits, measure it, and say which assumption failed where they differ."""
     from studies.predict_layers import run_predict_layers
 
     run_predict_layers(
-        model=model, schemes=tuple(scheme or ()), sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed,
-        calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
-        out=out, as_json=json,
+        model=model, schemes=tuple(scheme or ()), sampler=sampler, knobs=tuple(knob or ()), steps=steps,
+        eta=eta, samples=samples, seed=seed, calibration_samples=calibration_samples, conditioning=conditioning,
+        guidance=guidance, threads=threads, out=out, as_json=json,
     )  # fmt: skip
 
 
@@ -289,9 +298,7 @@ def precision(
     candidates: Annotated[
         list[str] | None, typer.Argument(help="Schemes to choose from. [default: w8a5 w8a6 w8a7 w8a8]")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
-    ] = "digits-unet",
+    model: ModelOption = "digits-unet",
     rule: Annotated[
         list[str] | None,
         typer.Option(
@@ -326,27 +333,27 @@ def precision(
     quality_samples: Annotated[
         int, typer.Option(help="Samples of each policy whose Frechet distance is measured, as in quality; 0 for none.")
     ] = 0,
-    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    sampler: SamplerOption = "ddim",
+    knob: KnobOption = None,
+    steps: StepsOption = 50,
+    eta: EtaOption = None,
     samples: Annotated[int, typer.Option(help="Samples to evaluate.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and policies are made on.")] = 256,
-    conditioning: Annotated[
-        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
-    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
-    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    seed: SeedOption = 0,
+    calibration_samples: CalibrationOption = 256,
+    conditioning: ConditioningOption = None,
+    guidance: GuidanceOption = 1.0,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Choose a bit width for each sampling step by published rules and under budgets; run the policies and compare."""
     from studies.precision.command import run_precision
 
     run_precision(
         candidates=tuple(candidates or ()), groups=tuple(group or ()), out=out, as_json=json, model=model,
-        sampler=sampler, steps=steps, eta=eta, samples=samples, seed=seed, calibration_samples=calibration_samples,
-        conditioning=conditioning, guidance=guidance, threads=threads,
+        sampler=sampler, knobs=tuple(knob or ()), steps=steps, eta=eta,
+        samples=samples, seed=seed, calibration_samples=calibration_samples, conditioning=conditioning,
+        guidance=guidance, threads=threads,
         options={
             "rules": tuple(rule or ()), "budgets": tuple(budget or ()), "margin_db": margin, "parts": parts,
             "base_bits": base_bits, "importance": importance, "rounding": rounding, "gains": gains,
@@ -357,42 +364,39 @@ def precision(
 
 @app.command()
 def correct(
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a diffusers folder (./path), or module:factory.")
-    ] = "digits-unet",
-    scheme: Annotated[str, typer.Option(help="Short string or TOML file.")] = "w4a8",
+    model: ModelOption = "digits-unet",
+    scheme: Annotated[str, typer.Option(help="A short string (w4a8) or a TOML file.")] = "w4a8",
     correction: Annotated[
         list[str] | None,
         typer.Option(help="A correction; repeat for several. [default: PTQD with and without absorption, D2-DPM, TAC]"),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="As run.")] = "ddim",
-    knob: Annotated[list[str] | None, typer.Option(help="As run.")] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 50,
-    eta: Annotated[float | None, typer.Option(help="DDIM's eta. [default: 0]")] = None,
+    sampler: SamplerOption = "ddim",
+    knob: KnobOption = None,
+    steps: StepsOption = 50,
+    eta: EtaOption = None,
     samples: Annotated[int, typer.Option(help="Held-out samples to evaluate.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of the noise streams.")] = 0,
-    calibration_samples: Annotated[int, typer.Option(help="Samples that ranges and corrections are fitted on.")] = 256,
-    conditioning: Annotated[
-        Path | None, typer.Option(help="Conditions of samples: a safetensors file, see simulator.Conditioning.")
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance weight of --conditioning.")] = 1.0,
-    threads: Annotated[int | None, typer.Option(help="Threads; part of the key. [default: all cores]")] = None,
-    out: Annotated[Path, typer.Option(help="Folder that results are put under.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    seed: SeedOption = 0,
+    calibration_samples: CalibrationOption = 256,
+    conditioning: ConditioningOption = None,
+    guidance: GuidanceOption = 1.0,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Fit corrections on calibration samples, judge them on others: injected noise, one-step variance, final SQNR."""
     from studies.corrections.command import run_correct
 
     run_correct(
-        model=model, scheme=scheme, corrections=tuple(correction or ()), sampler=sampler, steps=steps, eta=eta,
-        samples=samples, seed=seed, calibration_samples=calibration_samples, conditioning=conditioning,
-        guidance=guidance, threads=threads, knobs=tuple(knob or ()), out=out, as_json=json,
+        model=model, scheme=scheme, corrections=tuple(correction or ()), sampler=sampler,
+        knobs=tuple(knob or ()), steps=steps, eta=eta, samples=samples, seed=seed,
+        calibration_samples=calibration_samples, conditioning=conditioning, guidance=guidance, threads=threads,
+        out=out, as_json=json,
     )  # fmt: skip
 
 
 @app.command()
 def feasibility(
-    model: Annotated[str, typer.Option(help="Model whose schedule is taken.")] = "digits-unet",
+    model: ModelOption = "digits-unet",
     beta_schedule: Annotated[
         str | None, typer.Option(help="linear, scaled_linear or squaredcos_cap_v2 (1000 steps) in place of a model's.")
     ] = None,
@@ -407,8 +411,8 @@ def feasibility(
     measured: Annotated[
         Path | None, typer.Option(help="A run's file without a correction: its residual noise is drawn over the map.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for feasibility.nc, .pdf and .png.")] = Path("."),
-    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
 ) -> None:
     """Map how much residual noise each step's own noise can stand in for (variance absorption), for DDIM at any eta."""
     from studies.corrections.feasibility import run_feasibility

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,20 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[what], completed=done)
 
         yield advance
+
+
+def print_json(content: Any) -> None:
+    """JSON on standard output; it has neither NaN nor infinity, null stands for them."""
+    print(json.dumps(jsonable(content), indent=1, allow_nan=False))
+
+
+def jsonable(value: Any) -> Any:
+    """Nested plain values with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: jsonable(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

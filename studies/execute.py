@@ -10,6 +10,7 @@ import xarray as xr
 
 from noise_models.absorption.absorbable import can_absorb
 from noise_models.correction.fitting import MIN_BLOCKS
+from noise_models.correction.ptqd import PTQD
 from noise_models.correction.ptqd_fit import fit_ptqd
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
@@ -73,6 +74,11 @@ def execute(
         yield part, _execute_part(plan, part, report, kernels_ready)
 
 
+def ptqd_for(sampler: Sampler, fit: xr.Dataset) -> PTQD:
+    """PTQD's correction from a calibration run; it only corrects where the sampler's update cannot absorb."""
+    return fit_ptqd(fit, absorb=can_absorb(sampler.config()))
+
+
 def _execute_part(plan: Plan, part: Part, report: Report, kernels_ready: Callable[[], None]) -> tuple[xr.Dataset, ...]:
     job, sampler = plan.job, plan.samplers[part]
     common: dict[str, Any] = {"seed": job.seed, "batch_size": job.batch_size}
@@ -103,10 +109,9 @@ def _execute_part(plan: Plan, part: Part, report: Report, kernels_ready: Callabl
         **fit_set,
     )
     state = None if job.state is None else state_from_text(job.state)
-    absorb = can_absorb(sampler.config())
     arms = [
         Arm(network, correction, state)
         for network, fit in zip(networks, fits, strict=True)
-        for correction in (NoCorrection(), fit_ptqd(fit, absorb=absorb))
+        for correction in (NoCorrection(), ptqd_for(sampler, fit))
     ]
     return run_arms(arms, sampler, samples=job.samples, progress=progress("sampling"), **common)

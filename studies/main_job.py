@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.job import DEFAULT_SCHEMES, Job, Part, default_parts
-from studies.sampler_names import read_knobs
+from studies.sampler_names import read_sampler
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,13 +38,10 @@ def job_from_options(
         BadInput: an option breaks its rule.
     """
     if schemes or eta is not None or sampler != "ddim" or knobs:
-        chosen_eta = (0.0 if eta is None else eta) if sampler == "ddim" else eta
-        parts: tuple[Part, ...] = (
-            Part(sampler, chosen_eta, schemes or DEFAULT_SCHEMES, read_knobs(sampler, knobs) if knobs else ()),
-        )
+        name, chosen_eta, own = read_sampler(sampler, eta, knobs)
+        parts: tuple[Part, ...] = (Part(name, chosen_eta, schemes or DEFAULT_SCHEMES, own),)
     else:
         parts = default_parts()
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Job(
         model,
         parts,
@@ -54,7 +49,7 @@ def job_from_options(
         samples,
         seed,
         calibration_samples,
-        threads=available if threads is None else threads,
+        threads=available_threads() if threads is None else threads,
         conditioning=None if conditioning is None else str(conditioning),
         guidance=guidance,
         state=state,
@@ -82,8 +77,7 @@ def _find_or_compute(
     from simulator.threads import set_threads
     from studies.console import progress
     from studies.execute import execute, plan
-    from studies.results import AlreadyThere, folder_for, load_runs, publishing, require_writable
-    from studies.store import write
+    from studies.results import find_or_publish, folder_for, require_writable
 
     set_threads(job.threads)
     if is_factory(job.model):
@@ -92,18 +86,19 @@ def _find_or_compute(
     checked, config = plan(job, model), job.config(model)
     require_writable(out)
     folder = folder_for(out, model.name, job.key(model))
-    if folder.exists():
-        return load_runs(folder, config), folder, True
-    with progress() as report:
-        parts = [(part.title, datasets) for part, datasets in execute(checked, report, kernels_ready)]
-    files = _files(parts, config, started)
-    try:
-        with publishing(folder) as temporary:
-            for name, content in files.items():
-                write(temporary / name, content)
-    except AlreadyThere:  # the same job finished elsewhere meanwhile, with the same bytes
-        return load_runs(folder, config), folder, True
-    return [dataset for _, datasets in parts for dataset in datasets], folder, False
+
+    def compute() -> dict[str, bytes]:
+        with progress() as report:
+            parts = [(part.title, datasets) for part, datasets in execute(checked, report, kernels_ready)]
+        return _files(parts, config, started)
+
+    runs, reused = find_or_publish(folder, config, compute)
+    return runs, folder, reused
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def put_working_folder_on_path() -> None:
@@ -120,7 +115,7 @@ def _files(parts: list[tuple[str, tuple[xr.Dataset, ...]]], config: dict[str, An
     from studies.plots.samples import samples_figure
     from studies.plots.snr import snr_figure
     from studies.plots.style import figure_bytes
-    from studies.results import JOB_FILE, json_bytes, run_file
+    from studies.results import complete, run_file
     from studies.store import dataset_bytes
 
     files = {run_file(dataset): dataset_bytes(dataset) for _, datasets in parts for dataset in datasets}
@@ -128,25 +123,18 @@ def _files(parts: list[tuple[str, tuple[xr.Dataset, ...]]], config: dict[str, An
     for name, figure in (("snr", snr_figure(parts)), ("samples", samples_figure(parts))):
         for suffix in ("pdf", "png"):
             files[f"{name}.{suffix}"] = figure_bytes(figure, suffix)
-    files[JOB_FILE] = json_bytes({"config": config, "runs": runs, "files": sorted(files)})
-    files["log.json"] = json_bytes({"seconds": round(time.time() - started, 3), "started": started})
-    return files
+    return complete(files, config, runs, started)
 
 
 def _show(runs: list[xr.Dataset], folder: Path, reused: bool, as_json: bool) -> None:
-    from studies.console import print_summary, print_table
+    from studies.console import print_json, print_summary, print_table
+    from studies.results import found_or_wrote
     from studies.tables import site_rows, summary_rows
 
     rows = summary_rows(runs)
     if as_json:
-        summary = {"folder": str(folder), "reused": reused, "runs": [_jsonable(row) for row in rows]}
-        print(json.dumps(summary, indent=1, allow_nan=False))
+        print_json({"folder": str(folder), "reused": reused, "runs": rows})
         return
     print_table("Sites: weight/activation bits under each scheme", *site_rows(runs))
     print_summary(rows)
-    print(f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}")
-
-
-def _jsonable(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has neither NaN nor infinity: null stands for them."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    print(found_or_wrote(folder, reused))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from samplers.sampler import Sampler
+    from simulator.instrument.scheme import Scheme
+    from simulator.models.conditioning import Conditioning
+    from simulator.models.registry import Model
     from studies.job import Job
 
 SCHEMES = ("w8a8", "w6a6", "w4a8", "w4a4")
@@ -26,28 +30,30 @@ def run_predict_layers(*, out: Path, as_json: bool, schemes: tuple[str, ...], **
     Raises:
         BadInput: before the work, an option that breaks its rule.
     """
+    started = time.time()
     import torch  # noqa: F401 - before any kernel, as in ``qnoise run``
 
+    from studies.console import print_json
     from studies.main_job import job_from_options
+    from studies.results import found_or_wrote
 
-    compared, folder, reused = _find_or_compute(job_from_options(schemes=schemes or SCHEMES, **options), out)
+    compared, folder, reused = _find_or_compute(job_from_options(schemes=schemes or SCHEMES, **options), out, started)
     summary = [summary_of(one) for one in compared]
     if as_json:
-        print(json.dumps({"folder": str(folder), "reused": reused, "schemes": summary}, indent=1, allow_nan=False))
+        print_json({"folder": str(folder), "reused": reused, "schemes": summary})
         return
     _print(summary)
-    print(f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}")
+    print(found_or_wrote(folder, reused))
 
 
-def _find_or_compute(job: Job, out: Path) -> tuple[list[xr.Dataset], Path, bool]:
+def _find_or_compute(job: Job, out: Path, started: float) -> tuple[list[xr.Dataset], Path, bool]:
     """Comparisons, their folder, and whether it was there already."""
     from simulator.instrument.scheme import Scheme
     from simulator.models.loading import is_factory, load
     from simulator.provenance import run_key
     from simulator.threads import set_threads
     from studies.main_job import put_working_folder_on_path
-    from studies.results import AlreadyThere, folder_for, load_runs, publishing, require_writable
-    from studies.store import write
+    from studies.results import find_or_publish, folder_for, require_writable
 
     set_threads(job.threads)
     if is_factory(job.model):
@@ -59,10 +65,21 @@ def _find_or_compute(job: Job, out: Path) -> tuple[list[xr.Dataset], Path, bool]
     conditioning = job.conditions()
     config = {**job.config(model), "study": "predict-layers"}
     require_writable(out)
-    folder = folder_for(out, f"{model.name}-layers", run_key(config))
-    if folder.exists():
-        return load_runs(folder, config), folder, True
+    folder = folder_for(out, model.name, run_key(config), "layers")
+    if conditioning is not None:
+        conditioning.of(model, range(1))
 
+    def compute() -> dict[str, bytes]:
+        return _files(_compare(job, model, sampler, parsed, conditioning), config, started)
+
+    compared, reused = find_or_publish(folder, config, compute)
+    return compared, folder, reused
+
+
+def _compare(
+    job: Job, model: Model, sampler: Sampler, parsed: list[Scheme], conditioning: Conditioning | None
+) -> list[xr.Dataset]:
+    """Predicted against measured, per scheme."""
     from noise_models.theory.layer_comparison import compare_layers
     from noise_models.theory.layers import predict_layers
     from simulator.attribution import attribute
@@ -94,31 +111,23 @@ def _find_or_compute(job: Job, out: Path) -> tuple[list[xr.Dataset], Path, bool]
             found = compare_layers(predicted, measured)
             keys = {"observed_key": observed.attrs["key"], "measured_key": measured.attrs["key"]}
             compared.append(found.assign(noise_part=predicted["noise_part"]).assign_attrs(keys))
-    files = _files(compared, config)
-    try:
-        with publishing(folder) as temporary:
-            for name, content in files.items():
-                write(temporary / name, content)
-    except AlreadyThere:  # the same study finished elsewhere meanwhile
-        return load_runs(folder, config), folder, True
-    return compared, folder, False
+    return compared
 
 
-def _files(compared: list[xr.Dataset], config: dict[str, Any]) -> dict[str, bytes]:
+def _files(compared: list[xr.Dataset], config: dict[str, Any], started: float) -> dict[str, bytes]:
     import matplotlib
 
     matplotlib.use("agg")
     from studies.plots.layer_prediction import layer_prediction_figure
     from studies.plots.style import figure_bytes
-    from studies.results import JOB_FILE, json_bytes
+    from studies.results import complete
     from studies.store import dataset_bytes
 
     files = {f"{one.scheme.item()}.nc": dataset_bytes(one) for one in compared}
     runs, figure = list(files), layer_prediction_figure(compared)
     for suffix in ("pdf", "png"):
         files[f"layers.{suffix}"] = figure_bytes(figure, suffix)
-    files[JOB_FILE] = json_bytes({"config": config, "runs": runs, "files": sorted(files)})
-    return files
+    return complete(files, config, runs, started)
 
 
 def summary_of(compared: xr.Dataset) -> dict[str, Any]:

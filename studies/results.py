@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from simulator.provenance import canonical
 from studies import store
 
 
-def folder_for(out: Path, name: str, key: str) -> Path:
-    """Where the results of the job with ``key`` live."""
-    return out / f"{name}-{key[:8]}"
+def folder_for(out: Path, name: str, key: str, study: str = "") -> Path:
+    """Where the results of the job with ``key`` live: ``name-key`` of ``qnoise run``, ``name-study-key`` of others."""
+    return out / "-".join(filter(None, (name, study, key[:8])))
 
 
 def require_writable(out: Path) -> None:
@@ -70,6 +71,47 @@ def publishing(folder: Path) -> Iterator[Path]:
         store.sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def find_or_publish(
+    folder: Path, config: dict[str, Any], compute: Callable[[], dict[str, bytes]]
+) -> tuple[list[xr.Dataset], bool]:
+    """The runs of a job's folder, and whether they were there already; computed and published where they were not.
+
+    Args:
+        folder: the results folder.
+        config: the job's configuration that the folder must hold.
+        compute: every file of the folder, by name; called only where there is no folder.
+
+    Raises:
+        BadInput: the folder holds another job or is damaged, or the disk refuses it.
+    """
+    if folder.exists():
+        return load_runs(folder, config), True
+    files = compute()
+    reused = False
+    try:
+        with publishing(folder) as temporary:
+            for name, content in files.items():
+                store.write(temporary / name, content)
+    except AlreadyThere:  # the same job finished elsewhere meanwhile, with the same bytes
+        reused = True
+    return load_runs(folder, config), reused
+
+
+def complete(
+    files: dict[str, bytes], config: dict[str, Any], runs: Sequence[str], started: float | None = None
+) -> dict[str, bytes]:
+    """Files with ``job.json``, which says what the folder holds, and ``log.json``, which says how long it took."""
+    listed = {**files, JOB_FILE: json_bytes({"config": config, "runs": list(runs), "files": sorted(files)})}
+    if started is None:
+        return listed
+    return {**listed, "log.json": json_bytes({"seconds": round(time.time() - started, 3), "started": started})}
+
+
+def found_or_wrote(folder: Path, reused: bool) -> str:
+    """The last line that a command prints."""
+    return f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}"
 
 
 def _umask() -> int:

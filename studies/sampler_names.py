@@ -1,6 +1,8 @@
 """Samplers by the names of the command line, and their knobs as text. Nothing heavy is imported at import.
 
-Knobs have diffusers' names: ``--sampler dpm-solver++ --knob solver_order=1 --knob use_karras_sigmas=true``.
+Knobs have diffusers' names: ``--sampler dpm-solver++ --knob solver_order=1 --knob use_karras_sigmas=true``. A sampler's
+name may bring them along, after a colon: ``dpm-solver++:solver_order=1,use_karras_sigmas=true``, ``ddim:0.5`` (eta) and
+``ddpm:fixed_large`` (variance_type).
 """
 
 from __future__ import annotations
@@ -26,10 +28,44 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SAMPLERS = tuple(_KINDS)
 
+_ALONE = {"ddim": "eta", "ddpm": "variance_type"}
+"""What a value without a name is, after the colon of a sampler's name."""
+
 _NO_KNOBS = ("schedule", "num_inference_steps", "prediction_type", "eta", "algorithm_type")
 """Arguments that follow from the model and from options of their own."""
 
 Knobs = tuple[tuple[str, Any], ...]
+
+
+def read_sampler(text: str, eta: float | None = None, knobs: tuple[str, ...] = ()) -> tuple[str, float | None, Knobs]:
+    """Name, eta (0 for DDIM unless given) and knobs, from ``NAME`` or ``NAME:VALUE,...`` and options of their own.
+
+    Raises:
+        BadInput: no such sampler or knob, or something named twice.
+    """
+    name, _, rest = text.partition(":")
+    require_sampler(name)
+    alone = _ALONE.get(name)
+    own = []
+    for value in filter(None, rest.split(",")):
+        spelled = value if "=" in value or alone is None else f"{alone}={value}"
+        if not spelled.startswith("eta="):
+            own.append(spelled)
+        elif eta is not None:
+            raise BadInput("eta must be named once", got=f"{text} and eta {eta:g}", fix="drop one of them")
+        else:
+            eta = _value("eta", spelled.removeprefix("eta="), 0.0)
+    if name == "ddim" and eta is None:
+        eta = 0.0
+    texts = (*own, *knobs)
+    return name, eta, read_knobs(name, texts) if texts else ()
+
+
+def spell(sampler: str, eta: float | None, knobs: Knobs) -> str:
+    """What ``read_sampler`` reads back, short."""
+    values = [] if eta is None else [f"{eta:g}"]
+    values += [str(value) if name == _ALONE.get(sampler) else f"{name}={value}" for name, value in knobs]
+    return sampler + (":" + ",".join(values) if values else "")
 
 
 def read_knobs(sampler: str, texts: tuple[str, ...]) -> Knobs:

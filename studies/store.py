@@ -52,6 +52,24 @@ def write(path: Path, content: bytes) -> None:
         ) from None
 
 
+def publish(path: Path, content: bytes) -> None:
+    """Put a whole file at ``path``, in place of what is there: written beside it, then renamed.
+
+    Raises:
+        BadInput: the disk refuses it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write(temporary, content)
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise BadInput(
+            "a file must be renamed into place", got=f"{path} ({error.strerror})", fix="choose another folder"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable."""
     handle = os.open(folder, os.O_RDONLY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from studies.corrections.names import DEFAULT_NAMES
 
 if TYPE_CHECKING:
     from studies.corrections.comparison import Comparison
-    from studies.job import Job
+    from studies.execute import Plan
 
 CHANGES_FILE = "changes.nc"
 ACCOUNT = "absorption-"
@@ -29,58 +28,49 @@ def run_correct(*, scheme: str, corrections: tuple[str, ...], out: Path, as_json
     from simulator.models.loading import is_factory, load
     from simulator.provenance import run_key
     from simulator.threads import set_threads
+    from studies.console import print_json
     from studies.corrections.comparison import account_line, change_rows, require_names
+    from studies.execute import plan
     from studies.main_job import job_from_options, put_working_folder_on_path
-    from studies.results import folder_for, require_writable
+    from studies.results import find_or_publish, folder_for, found_or_wrote, require_writable
     from studies.store import read
 
     names = corrections or DEFAULT_NAMES
     job = job_from_options(schemes=(scheme,), **options)
+    (part,) = job.parts
     set_threads(job.threads)
     if is_factory(job.model):
         put_working_folder_on_path()
     model = load(job.model)
-    sampler = job.parts[0].build(model, job.num_inference_steps)
-    require_names(names, sampler)
+    checked = plan(job, model)
+    require_names(names, checked.samplers[part])
     config = {**job.config(model), "corrections": list(names)}
     require_writable(out)
-    folder = folder_for(out, f"correct-{model.name}", run_key(config))
-    reused = folder.exists()
-    if not reused:
-        _compute(job, names, folder, config, started)
-    rows = change_rows(read(folder / CHANGES_FILE))
+    folder = folder_for(out, model.name, run_key(config), "correct")
+    (changes, *_), reused = find_or_publish(folder, config, lambda: _files(_compare(checked, names), config, started))
+    rows = change_rows(changes)
     accounts = [
         account_line(path.stem.removeprefix(ACCOUNT), read(path)) for path in sorted(folder.glob(f"{ACCOUNT}*.nc"))
     ]
     if as_json:
-        summary = {"folder": str(folder), "reused": reused, "corrections": rows, "absorption": accounts}
-        print(json.dumps(summary, indent=1))
+        print_json({"folder": str(folder), "reused": reused, "corrections": rows, "absorption": accounts})
         return
-    title = f"{model.name}, {scheme}, {job.parts[0].title}, {job.num_inference_steps} steps, {job.samples} samples"
-    _print(rows, title)
+    _print(rows, f"{model.name}, {scheme}, {part.title}, {job.num_inference_steps} steps, {job.samples} samples")
     print(*accounts, sep="\n")
-    print(f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}")
+    print(found_or_wrote(folder, reused))
 
 
-def _compute(job: Job, names: tuple[str, ...], folder: Path, config: dict[str, Any], started: float) -> None:
-    from simulator.models.loading import load
+def _compare(checked: Plan, names: tuple[str, ...]) -> Comparison:
     from studies.console import progress
     from studies.corrections.comparison import compare_corrections
-    from studies.results import publishing
-    from studies.store import write
 
-    model = load(job.model)
-    (part,) = job.parts
+    job, (part,) = checked.job, checked.job.parts
     with progress() as report:
-        found = compare_corrections(
-            model, part.schemes[0], part.build(model, job.num_inference_steps), names, samples=job.samples,
+        return compare_corrections(
+            checked.model, checked.schemes[part.schemes[0]], checked.samplers[part], names, samples=job.samples,
             calibration_samples=job.calibration_samples, seed=job.seed, batch_size=job.batch_size,
-            conditioning=job.conditions(), report=report,
+            conditioning=checked.conditioning, report=report,
         )  # fmt: skip
-    files = _files(found, config, started)
-    with publishing(folder) as temporary:
-        for name, content in files.items():
-            write(temporary / name, content)
 
 
 def _files(found: Comparison, config: dict[str, Any], started: float) -> dict[str, bytes]:
@@ -89,7 +79,7 @@ def _files(found: Comparison, config: dict[str, Any], started: float) -> dict[st
     matplotlib.use("agg")
     from studies.plots.corrections import corrections_figure
     from studies.plots.style import figure_bytes
-    from studies.results import json_bytes, run_file
+    from studies.results import complete, run_file
     from studies.store import dataset_bytes
 
     changes = found.changes
@@ -99,9 +89,7 @@ def _files(found: Comparison, config: dict[str, Any], started: float) -> dict[st
     files |= {"calibration.nc": dataset_bytes(found.calibration), CHANGES_FILE: dataset_bytes(changes)}
     figure = corrections_figure(changes)
     files |= {f"corrections.{suffix}": figure_bytes(figure, suffix) for suffix in ("pdf", "png")}
-    files["job.json"] = json_bytes({"config": config, "files": sorted(files)})
-    files["log.json"] = json_bytes({"seconds": round(time.time() - started, 3), "started": started})
-    return files
+    return complete(files, config, [CHANGES_FILE], started)
 
 
 def _print(rows: list[dict[str, Any]], title: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from samplers.errors import BadInput
 if TYPE_CHECKING:
     import xarray as xr
 
+MAP = "feasibility.nc"
 DEFAULT_ETAS = (0.2, 0.5, 1.0)
 DEFAULT_STEPS = (10, 20, 50, 100, 250)
 
@@ -19,29 +20,33 @@ def run_feasibility(
     *, model: str, beta_schedule: str | None, beta_start: float, beta_end: float, etas: tuple[float, ...],
     steps: tuple[int, ...], steps_offset: int, set_alpha_to_one: bool, measured: Path | None, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Write ``feasibility.nc``, ``.pdf`` and ``.png`` into ``out``, and print a row per eta and number of steps.
+    """Leave ``feasibility.nc``, ``.pdf`` and ``.png`` in a results folder, and print a row per eta and number of steps.
 
     Raises:
-        BadInput: an option breaks its rule, no eta above 0, a measured run that is none, or files that exist.
+        BadInput: an option breaks its rule, no eta above 0, or a measured run that is none.
     """
     import matplotlib
 
     matplotlib.use("agg")
     from noise_models.absorption.absorbable import feasibility_map
     from samplers.schedule import NoiseSchedule, require_schedule
+    from simulator.provenance import run_key
+    from studies.console import print_json
     from studies.plots.feasibility import feasibility_figure
     from studies.plots.style import figure_bytes
-    from studies.results import require_writable
-    from studies.store import dataset_bytes, write
+    from studies.results import complete, find_or_publish, folder_for, found_or_wrote, require_writable
+    from studies.store import dataset_bytes
 
     if beta_schedule is None:
-        from simulator.models.loading import load
+        from simulator.models.loading import is_factory, load
+        from studies.main_job import put_working_folder_on_path
 
-        schedule, name = require_schedule(load(model).schedule), model
+        if is_factory(model):
+            put_working_folder_on_path()
+        loaded = load(model)
+        schedule, name = require_schedule(loaded.schedule), loaded.name
     else:
         schedule, name = NoiseSchedule(beta_schedule, 1000, beta_start, beta_end), beta_schedule
-    if (out / "feasibility.nc").exists():
-        raise BadInput("results are never overwritten", got=str(out), fix="name another folder with --out")
     etas = etas or DEFAULT_ETAS
     if not any(eta > 0 for eta in etas):
         raise BadInput("a map needs an eta above 0", got=etas, fix="0 adds no noise that could stand in")
@@ -50,17 +55,25 @@ def run_feasibility(
         schedule, etas, steps or DEFAULT_STEPS, steps_offset=steps_offset, set_alpha_to_one=set_alpha_to_one
     )
     require_writable(out)
-    figure = feasibility_figure(bounds, run)
-    files = {"feasibility.nc": dataset_bytes(bounds)}
-    files |= {f"feasibility.{suffix}": figure_bytes(figure, suffix) for suffix in ("pdf", "png")}
-    for file, content in files.items():
-        write(out / file, content)
+    content = dataset_bytes(bounds)
+    config = {
+        "schedule": schedule.config(), "bounds": hashlib.sha256(content).hexdigest(),
+        "measured": None if run is None else run.attrs["key"],
+    }  # fmt: skip
+    folder = folder_for(out, name, run_key(config), "feasibility")
+
+    def files() -> dict[str, bytes]:
+        figure = feasibility_figure(bounds, run)
+        drawn = {f"feasibility.{suffix}": figure_bytes(figure, suffix) for suffix in ("pdf", "png")}
+        return complete({MAP: content, **drawn}, config, [MAP])
+
+    _, reused = find_or_publish(folder, config, files)
     rows = feasibility_rows(bounds, run)
     if as_json:
-        print(json.dumps({"folder": str(out), "schedule": name, "rows": rows}, indent=1))
+        print_json({"folder": str(folder), "reused": reused, "schedule": name, "rows": rows})
         return
     _print(rows, name)
-    print(f"wrote: {out / 'feasibility'}.nc, .pdf, .png")
+    print(found_or_wrote(folder, reused))
 
 
 def feasibility_rows(bounds: xr.Dataset, run: xr.Dataset | None = None) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def _publish(runs: Runs, explained: list[xr.Dataset], compared: list[xr.Dataset]
     if any("assumptions_class_share" in each for each in explained):  # the same runs may be analysed without
         config["classes"] = True
     require_writable(out)
-    folder = folder_for(out, f"explained-{runs.name}", run_key(config))
+    folder = folder_for(out, runs.name, run_key(config), "explained")
     if not folder.exists():
         named = zip(runs.evaluated, explained, strict=True)
         files = {f"explained-{run_file(run)}": dataset_bytes(each) for run, each in named}

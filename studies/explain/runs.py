@@ -105,7 +105,7 @@ def _computed(job: Job, keep: int, out: Path) -> Runs:
         model = load(job.model)
         checked, config = plan(job, model), {**job.config(model), "keep": keep}
         require_writable(out)
-        folder = folder_for(out, f"runs-{model.name}", run_key(config))
+        folder = folder_for(out, model.name, run_key(config), "runs")
         if not folder.exists():
             with progress() as report:
                 loaded = _execute(checked, keep, report, kernels_ready)
@@ -124,10 +124,10 @@ def _execute(
     checked: Plan, keep: int, report: Callable[[str, int, int], None], kernels_ready: Callable[[], None]
 ) -> list[xr.Dataset]:
     """Per scheme a calibration run, the run itself and the run with PTQD."""
-    from noise_models.correction.ptqd_fit import fit_ptqd
     from simulator.calibration.trajectory import PURPOSE, calibrate_ranges
     from simulator.instrument.quantized import QuantizedModel
     from simulator.paired import INJECTED, Arm, run_arms
+    from studies.execute import ptqd_for
 
     job, (part,) = checked.job, checked.job.parts
     sampler, given = checked.samplers[part], checked.conditioning
@@ -152,7 +152,9 @@ def _execute(
         progress=progress("fitting"), **fit_set,
     )  # fmt: skip
     arms = [
-        arm for network, fit in zip(networks, fits, strict=True) for arm in (Arm(network), Arm(network, fit_ptqd(fit)))
+        arm
+        for network, fit in zip(networks, fits, strict=True)
+        for arm in (Arm(network), Arm(network, ptqd_for(sampler, fit)))
     ]
     runs = run_arms(
         arms, sampler, samples=job.samples, subsample=keep, progress=progress("sampling"), **common

@@ -57,8 +57,7 @@ def _find_or_compute(
     from studies.console import progress
     from studies.main_job import put_working_folder_on_path
     from studies.precision.run import execute_study, plan_study
-    from studies.results import AlreadyThere, folder_for, load_runs, publishing, require_writable
-    from studies.store import write
+    from studies.results import find_or_publish, folder_for, require_writable
 
     set_threads(job.job.threads)
     if is_factory(job.job.model):
@@ -66,19 +65,15 @@ def _find_or_compute(
     model = load(job.job.model)
     study, config = plan_study(job, model), job.config(model)
     require_writable(out)
-    folder = folder_for(out, f"{model.name}-precision", job.key(model))
-    if folder.exists():
-        return load_runs(folder, config)[0], folder, True
-    with progress() as report:
-        found = execute_study(study, report, kernels_ready)
-    files = _files(found, config, started)
-    try:
-        with publishing(folder) as temporary:
-            for name, content in files.items():
-                write(temporary / name, content)
-    except AlreadyThere:  # the same study finished elsewhere meanwhile, with the same bytes
-        return load_runs(folder, config)[0], folder, True
-    return found.comparison, folder, False
+    folder = folder_for(out, model.name, job.key(model), "precision")
+
+    def compute() -> dict[str, bytes]:
+        with progress() as report:
+            found = execute_study(study, report, kernels_ready)
+        return _files(found, config, started)
+
+    (comparison, *_), reused = find_or_publish(folder, config, compute)
+    return comparison, folder, reused
 
 
 def _files(found: Found, config: dict[str, Any], started: float) -> dict[str, bytes]:
@@ -89,7 +84,7 @@ def _files(found: Found, config: dict[str, Any], started: float) -> dict[str, by
     from studies.plots.bits import bits_figure
     from studies.plots.pareto import pareto_figure
     from studies.plots.style import figure_bytes
-    from studies.results import JOB_FILE, json_bytes, run_file
+    from studies.results import complete, run_file
     from studies.store import dataset_bytes
 
     comparison = found.comparison.assign_attrs(same=json.dumps(dict(found.same), sort_keys=True))
@@ -101,10 +96,7 @@ def _files(found: Found, config: dict[str, Any], started: float) -> dict[str, by
     for name, figure in (("bits", bits_figure(comparison)), ("pareto", pareto_figure(comparison))):
         for suffix in ("pdf", "png"):
             files[f"{name}.{suffix}"] = figure_bytes(figure, suffix)
-    files[JOB_FILE] = json_bytes({"config": config, "runs": [COMPARISON, CANDIDATES], "files": sorted(files)})
-    files["log.json"] = json_bytes({"seconds": round(time.time() - started, 3), "started": started})
-    found.comparison.attrs |= comparison.attrs
-    return files
+    return complete(files, config, [COMPARISON, CANDIDATES], started)
 
 
 def precision_rows(comparison: xr.Dataset) -> list[dict[str, Any]]:
@@ -141,12 +133,12 @@ def precision_rows(comparison: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _show(comparison: xr.Dataset, folder: Path, reused: bool, as_json: bool) -> None:
-    from studies.console import print_table
+    from studies.console import print_json, print_table
+    from studies.results import found_or_wrote
 
     rows = precision_rows(comparison)
     if as_json:
-        summary = {"folder": str(folder), "reused": reused, "policies": [_jsonable(row) for row in rows]}
-        print(json.dumps(summary, indent=1, allow_nan=False))
+        print_json({"folder": str(folder), "reused": reused, "policies": rows})
         return
     header = [
         "policy",
@@ -177,7 +169,7 @@ def _show(comparison: xr.Dataset, folder: Path, reused: bool, as_json: bool) -> 
     if "frechet_distance" in comparison:
         print(f"Frechet: {comparison.frechet_distance.attrs['definition'].rpartition('; ')[2]};")
         print(f"floors, distances of infinitely many samples and KID with intervals: {QUALITY}")
-    print(f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}")
+    print(found_or_wrote(folder, reused))
 
 
 def _title(comparison: xr.Dataset) -> str:
@@ -200,8 +192,3 @@ def _cells(row: dict[str, Any], measured: bool) -> list[str]:
     ]  # fmt: skip
     value = row["frechet_distance"]
     return cells + ([("-" if value is None or math.isnan(value) else f"{value:.3g}")] if measured else [])
-
-
-def _jsonable(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has neither NaN nor infinity: null stands for them."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -88,9 +88,9 @@ class PrecisionOptions:
             **dict.fromkeys(PTQD_RULES, distinct and len(weights) == 1),
             "sigmoid": distinct and not candidates.groups and reaches,
         }
-        if not self.rules:
+        if not self.rules and (self.base_bits is None or allowed["sigmoid"]):  # base bits ask for that rule
             return tuple(rule for rule in RULES if allowed.get(rule, True))
-        for rule in self.rules:
+        for rule in self.rules or ("sigmoid",):
             if not allowed.get(rule, True):
                 needs = {
                     "sigmoid": f"different activation widths from {base} to {base + 2} and no groups",

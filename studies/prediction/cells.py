@@ -30,6 +30,7 @@ from simulator.paired import ACCUMULATED, Arm, run_arms
 
 if TYPE_CHECKING:
     from samplers.sampler import Sampler
+    from simulator.models.conditioning import Conditioning
     from simulator.models.registry import Model
 
 PREDICTORS = (
@@ -85,9 +86,10 @@ class Effort:
 
 
 def predict_cell(
-    model: Model, sampler: Sampler, schemes: Sequence[Scheme], effort: Effort, report: Report = lambda *_: None
-) -> xr.Dataset:
-    """Predicted and measured SQNR of the final sample of one sampler, per scheme.
+    model: Model, sampler: Sampler, schemes: Sequence[Scheme], effort: Effort, report: Report = lambda *_: None, *,
+    name: str | None = None, conditioning: Conditioning | None = None,
+) -> xr.Dataset:  # fmt: skip
+    """Predicted and measured SQNR of the final sample of one sampler, per scheme; ``name`` is the sampler's.
 
     Returns:
         ``measured_sqnr_db`` (scheme) and ``predicted_sqnr_db`` (predictor, scheme), each with standard error and ends;
@@ -99,9 +101,10 @@ def predict_cell(
 
     common: dict[str, Any] = {"seed": effort.seed, "batch_size": effort.batch_size}
     ranges = calibrate_ranges(
-        model, sampler, samples=effort.calibration_samples, progress=progress("calibrating ranges"), **common
-    )
-    networks = [QuantizedModel(model, scheme, ranges) for scheme in schemes]
+        model, sampler, samples=effort.calibration_samples, outputs=any(scheme.requantizes for scheme in schemes),
+        conditioning=conditioning, progress=progress("calibrating ranges"), **common,
+    )  # fmt: skip
+    networks = [QuantizedModel(model, scheme, ranges, conditioning=conditioning) for scheme in schemes]
     predicted: list[xr.Dataset] = []
     for index, predictor in enumerate(PREDICTORS):
         samples = effort.other_samples if index else effort.prediction_samples
@@ -138,7 +141,7 @@ def predict_cell(
     data["measured_samples"] = (("scheme",), counts, {"units": "1", "long_name": "samples behind the measured SQNR"})
     coords = {
         "scheme": names, "predictor": [*rows, *NAIVE], "model": f"{model.name}@{model.version}",
-        "sampler": label(sampler), "steps": len(sampler.updates),
+        "sampler": name or label(sampler), "steps": len(sampler.updates),
     }  # fmt: skip
     return xr.Dataset(data, coords)
 

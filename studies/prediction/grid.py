@@ -1,10 +1,12 @@
-"""``qnoise predict``: a grid of predictions against measurements, cell by cell, resumable."""
+"""``qnoise predict``: a grid of predictions against measurements, cell by cell, resumable.
+
+The folder holds a file per cell, ``job.json`` from the start, and table and figure when the grid is complete. Every
+file is put in place whole, so an interrupted grid goes on where it stopped.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +16,14 @@ from samplers.errors import BadInput
 if TYPE_CHECKING:
     import xarray as xr
 
-    from samplers.sampler import Sampler
     from simulator.models.registry import Model
+    from studies.job import Job
     from studies.prediction.cells import Effort
 
 DEFAULT_SCHEMES = ("w8a8", "w6a6", "w4a8")
 DEFAULT_SAMPLERS = ("ddim:0", "ddim:0.5", "ddim:1", "ddpm:fixed_large")
 DEFAULT_STEPS = (10, 20, 50, 100)
+RECORDS = "prediction.json"
 
 
 def run_grid(
@@ -29,8 +32,11 @@ def run_grid(
     schemes: tuple[str, ...],
     samplers: tuple[str, ...],
     steps: tuple[int, ...],
-    threads: int,
+    threads: int | None,
+    conditioning: Path | None,
+    guidance: float,
     out: Path,
+    as_json: bool,
     **effort: Any,
 ) -> None:
     """Compute every missing cell of the grid, then print the table and draw the figure of all of them.
@@ -40,83 +46,106 @@ def run_grid(
     """
     import torch  # noqa: F401 - before any kernel, as in ``qnoise run``
 
+    from noise_models.propagation.error_recursion import require_linear
     from simulator.instrument.scheme import Scheme
-    from simulator.models.loading import load
+    from simulator.models.loading import is_factory, load
+    from simulator.provenance import run_key
     from simulator.threads import set_threads
     from studies.console import progress
-    from studies.prediction.cells import Effort, label, predict_cell
-    from studies.results import require_writable
-    from studies.store import dataset_bytes, read, write
+    from studies.job import Job, Part
+    from studies.main_job import available_threads, put_working_folder_on_path
+    from studies.prediction.cells import Effort, predict_cell
+    from studies.results import folder_for, found_or_wrote, json_bytes, require_writable
+    from studies.sampler_names import read_sampler, spell
+    from studies.store import dataset_bytes, publish, read
 
-    loaded, asked = load(model), Effort(**effort)
-    parsed = [Scheme.parse(text) for text in schemes or DEFAULT_SCHEMES]
-    cells = [build(text, loaded, count) for text in samplers or DEFAULT_SAMPLERS for count in steps or DEFAULT_STEPS]
+    asked = Effort(**effort)
+    counts = steps or DEFAULT_STEPS
+    parts = tuple(
+        Part(name, eta, schemes or DEFAULT_SCHEMES, knobs)
+        for name, eta, knobs in map(read_sampler, samplers or DEFAULT_SAMPLERS)
+    )
+    names = [spell(part.sampler, part.eta, part.knobs) for part in parts]
+    if len(set(names)) < len(names) or len(set(counts)) < len(counts):
+        raise BadInput(
+            "samplers and numbers of steps must differ", got=f"{', '.join(names)}; {counts}", fix="name each once"
+        )
+    job = Job(
+        model, parts, counts[0], asked.most_samples, asked.seed, asked.calibration_samples, asked.batch_size,
+        available_threads() if threads is None else threads,
+        None if conditioning is None else str(conditioning), guidance,
+    )  # fmt: skip
+    if is_factory(model):
+        put_working_folder_on_path()
+    loaded, given = load(model), job.conditions()
+    if given is not None:
+        given.of(loaded, range(1))
+    parsed = [Scheme.parse(text) for text in parts[0].schemes]
+    cells = {
+        f"{name.replace(':', '-')}-{count}.nc": (name, part.build(loaded, count))
+        for name, part in zip(names, parts, strict=True)
+        for count in counts
+    }
+    for _, sampler in cells.values():
+        require_linear(sampler)
     require_writable(out)
-    set_threads(threads)
-    folder = out / f"predict-{loaded.name}-{_key(loaded, schemes or DEFAULT_SCHEMES, asked, threads)}"
-    folder.mkdir(parents=True, exist_ok=True)
+    set_threads(job.threads)
+    config = _config(job, loaded, asked)
+    folder = folder_for(out, loaded.name, run_key(config), "predict")
+    reused = (folder / RECORDS).exists() and all((folder / file).exists() for file in cells)
+    folder.mkdir(exist_ok=True)
+    publish(folder / "job.json", json_bytes({"config": config}))
     found = []
     with progress() as report:
-        for sampler in cells:
-            title = f"{label(sampler)}, {len(sampler.updates)} steps"
-            path = folder / f"{label(sampler).replace(':', '-')}-{len(sampler.updates)}.nc"
-            if not path.exists():
-                cell = predict_cell(loaded, sampler, parsed, asked, partial(_under, report, title))
-                write(path, dataset_bytes(cell))
-            found.append(read(path))
-    show(found, folder)
+        for file, (name, sampler) in cells.items():
+            title = f"{name}, {len(sampler.updates)} steps"
+            if not (folder / file).exists():
+                cell = predict_cell(
+                    loaded, sampler, parsed, asked, partial(_under, report, title), name=name, conditioning=given
+                )
+                publish(folder / file, dataset_bytes(cell))
+            found.append(read(folder / file))
+    show(found, folder, reused, as_json)
+    if not as_json:
+        print(found_or_wrote(folder, reused))
 
 
 def _under(report: Callable[[str, int, int], None], title: str, what: str, done: int, total: int) -> None:
     report(f"{title}: {what}", done, total)
 
 
-def build(text: str, model: Model, steps: int) -> Sampler:
-    """A sampler from ``ddim:ETA`` or ``ddpm:VARIANCE_TYPE``.
-
-    Raises:
-        BadInput: neither of the two.
-    """
-    from samplers.ddim import DDIM
-    from samplers.ddpm import DDPM
-    from samplers.schedule import require_schedule
-
-    schedule = require_schedule(model.schedule)
-    name, _, value = text.partition(":")
-    if name == "ddpm":
-        return DDPM(schedule, steps, value or "fixed_small", prediction_type=model.prediction_type)
-    try:
-        if name == "ddim":
-            return DDIM(schedule, steps, float(value or 0), prediction_type=model.prediction_type)
-    except ValueError:
-        pass
-    raise BadInput("a sampler is ddim:ETA or ddpm:VARIANCE_TYPE", got=text, fix="write ddim:0.5, say")
-
-
-def show(cells: Sequence[xr.Dataset], folder: Path) -> None:
+def show(cells: list[xr.Dataset], folder: Path, reused: bool, as_json: bool) -> None:
     """Print the table of all cells and draw predicted against measured."""
     import matplotlib
 
     matplotlib.use("agg")
-    from studies.console import print_table
-    from studies.plots import style
+    from studies.console import jsonable, print_json, print_table
     from studies.plots.prediction import prediction_figure
+    from studies.plots.style import figure_bytes
     from studies.prediction.table import hits, prediction_records, prediction_rows
+    from studies.results import json_bytes
+    from studies.store import publish
 
     records = prediction_records(cells)
+    figure = prediction_figure(cells)
+    for suffix in ("pdf", "png"):
+        publish(folder / f"prediction.{suffix}", figure_bytes(figure, suffix))
+    publish(folder / RECORDS, json_bytes(jsonable(records)))
+    if as_json:
+        print_json({"folder": str(folder), "reused": reused, "predictions": records})
+        return
     print_table("SQNR of the final sample, dB: measured, and what predictors are off by", *prediction_rows(records))
     for what, right, total in hits(records):
         print(f"{what}: {right} of {total} within 1 dB")
-    (folder / "prediction.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    style.save(prediction_figure(cells), folder / "prediction")
-    print(f"wrote: {folder}")
 
 
-def _key(model: Model, schemes: Sequence[str], effort: Effort, threads: int) -> str:
-    """What determines the cells, in eight characters."""
+def _config(job: Job, model: Model, effort: Effort) -> dict[str, Any]:
+    """What determines a cell besides its sampler and steps."""
     import dataclasses
 
-    from simulator.provenance import model_config
-
-    config = {**model_config(model), "schemes": list(schemes), **dataclasses.asdict(effort), "threads": threads}
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+    config = job.config(model)
+    return {
+        **{name: value for name, value in config.items() if name not in ("parts", "num_inference_steps", "samples")},
+        **dataclasses.asdict(effort),
+        "schemes_in_order": list(job.parts[0].schemes),
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +25,6 @@ def run_quality(
     ptqd: bool,
     allow_small: bool,
     schemes: tuple[str, ...],
-    eta: float | None,
-    sampler: str,
     **options: Any,
 ) -> None:
     """Draw and measure, or find it done; leave dataset and figure, and print the tables.
@@ -41,8 +37,7 @@ def run_quality(
 
     from studies.quality.job import QualityJob
 
-    chosen_eta = 0.0 if eta is None and sampler == "ddim" else eta  # named, so that the job has one part
-    job = job_from_options(schemes=schemes or DEFAULT_SCHEMES, eta=chosen_eta, sampler=sampler, **options)
+    job = job_from_options(schemes=schemes or DEFAULT_SCHEMES, **options)
     asked = QualityJob(job, features, default_real(job.model) if real is None else real, ptqd, allow_small)
     from simulator.arithmetic.compilation import compiling
 
@@ -72,8 +67,7 @@ def _find_or_compute(
     from studies.quality.feature_sets import load_features
     from studies.quality.measurement import ImageSets, measure
     from studies.quality.real_images import real_images
-    from studies.results import AlreadyThere, folder_for, load_runs, publishing, require_writable
-    from studies.store import write
+    from studies.results import find_or_publish, folder_for, require_writable
 
     job = asked.job
     set_threads(job.threads)
@@ -84,21 +78,17 @@ def _find_or_compute(
     checked, config = plan(job, model), asked.config(model, extractor, data.config)
     check_fit(extractor, model, data, job.samples, asked.allow_small)
     require_writable(out)
-    folder = folder_for(out, f"{model.name}-quality", run_key(config))
-    if folder.exists():
-        return load_runs(folder, config)[0], folder, True
-    with progress() as report:
-        generated, repeat = draw(checked, report, kernels_ready, ptqd=asked.ptqd)
-        sets = ImageSets(generated, repeat, data.real, data.held_out)
-        dataset = measure(sets, extractor, allow_small=asked.allow_small, report=report)
-    dataset = _described(dataset, config, model, asked)
-    try:
-        with publishing(folder) as temporary:
-            for name, content in _files(dataset, config, started).items():
-                write(temporary / name, content)
-    except AlreadyThere:
-        return load_runs(folder, config)[0], folder, True
-    return dataset, folder, False
+    folder = folder_for(out, model.name, run_key(config), "quality")
+
+    def compute() -> dict[str, bytes]:
+        with progress() as report:
+            generated, repeat = draw(checked, report, kernels_ready, ptqd=asked.ptqd)
+            sets = ImageSets(generated, repeat, data.real, data.held_out)
+            dataset = measure(sets, extractor, allow_small=asked.allow_small, report=report)
+        return _files(_described(dataset, config, model, asked), config, started)
+
+    (dataset, *_), reused = find_or_publish(folder, config, compute)
+    return dataset, folder, reused
 
 
 def check_fit(extractor: Any, model: Any, data: Any, samples: int, allow_small: bool) -> None:
@@ -142,21 +132,21 @@ def _files(dataset: xr.Dataset, config: dict[str, Any], started: float) -> dict[
     matplotlib.use("agg")
     from studies.plots.quality import quality_figure
     from studies.plots.style import figure_bytes
-    from studies.results import JOB_FILE, json_bytes
+    from studies.results import complete
     from studies.store import dataset_bytes
 
     figure = quality_figure(dataset)
     files = {DATASET: dataset_bytes(dataset)}
     files |= {f"quality.{suffix}": figure_bytes(figure, suffix) for suffix in ("pdf", "png")}
-    files[JOB_FILE] = json_bytes({"config": config, "runs": [DATASET], "files": sorted(files)})
-    files["log.json"] = json_bytes({"seconds": round(time.time() - started, 3), "started": started})
-    return files
+    return complete(files, config, [DATASET], started)
 
 
 def _show(dataset: xr.Dataset, folder: Path, reused: bool, as_json: bool) -> None:
+    from studies.console import print_json
     from studies.quality.job import PUBLISHABLE
     from studies.quality.measurement import FULL_PRECISION
     from studies.quality.table import difference_rows, distance_rows, print_quality
+    from studies.results import found_or_wrote
 
     if as_json:
         distances = [
@@ -167,18 +157,13 @@ def _show(dataset: xr.Dataset, folder: Path, reused: bool, as_json: bool) -> Non
             "reused": reused,
             "features": dataset.attrs["features"],
             "feature_dimension": int(dataset.attrs["feature_dimension"]),
-            "distances": [_jsonable(row) for row in distances],
-            "differences": [_jsonable(row) for row in difference_rows(dataset)],
+            "distances": distances,
+            "differences": difference_rows(dataset),
         }
-        print(json.dumps(summary, indent=1, allow_nan=False))
+        print_json(summary)
         return
     print_quality(dataset)
     samples = int(dataset.samples.sel(sample_set=FULL_PRECISION))
     if samples < PUBLISHABLE:
         print(f"{samples} samples: for orientation; publish numbers of {PUBLISHABLE} or more (--samples)")
-    print(f"{'found, nothing recomputed' if reused else 'wrote'}: {folder}")
-
-
-def _jsonable(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has neither NaN nor infinity: null stands for them."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    print(found_or_wrote(folder, reused))

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.correction.ptqd_fit import fit_ptqd
 from samplers.state import FLOAT64
 from simulator.calibration.trajectory import PURPOSE, calibrate_ranges
 from simulator.instrument.quantized import QuantizedModel
 from simulator.paired import INJECTED, Arm, run_arms
 from simulator.provenance import run_config
-from studies.execute import Plan, Report
+from studies.execute import Plan, Report, ptqd_for
 from studies.quality.measurement import FULL_PRECISION
 from studies.quality.sampling import Generator, final_images
 
@@ -61,7 +60,7 @@ def draw(
                 (Arm(network),), sampler, purpose=PURPOSE, kinds=(INJECTED,), sites=False,
                 progress=progress(f"fitting PTQD to {scheme}"), **fit_set,
             )  # fmt: skip
-            correction = fit_ptqd(fit)
+            correction = ptqd_for(sampler, fit)
             use = {"sampler": sampler.config(), "state": type(FLOAT64).__name__, "batch_size": job.batch_size}
             correction.check(run_config(network, correction, given, **use))
             name = f"{scheme}+ptqd"

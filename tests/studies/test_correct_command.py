@@ -194,10 +194,13 @@ def test_feasibility__writes_the_map_with_measured_noise_over_it(monkeypatch, ca
     command = ("feasibility", *options, "--measured", str(run), "--out", str(out), "--json")
     assert qnoise(monkeypatch, *command) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    bounds = read(out / "feasibility.nc")
+    (folder,) = out.iterdir()
+    assert folder.name.startswith("linear-feasibility-")
+    bounds = read(folder / "feasibility.nc")
     expected = feasibility_map(NoiseSchedule(), [1.0, 0.5], [4, 10])
     np.testing.assert_array_equal(bounds.absorbable_variance, expected.absorbable_variance)
-    assert {path.name for path in out.iterdir()} == {"feasibility.nc", "feasibility.pdf", "feasibility.png"}
+    names = {"feasibility.nc", "feasibility.pdf", "feasibility.png", "job.json"}
+    assert {path.name for path in folder.iterdir()} == names
     split = decompose(comparison.calibration)
     reduced = split.residual_variance / (1 + np.maximum(split.slope, 0)) ** 2
     bound = expected.absorbable_variance.sel(eta=0.5, steps=4).dropna("timestep")
@@ -206,7 +209,8 @@ def test_feasibility__writes_the_map_with_measured_noise_over_it(monkeypatch, ca
     assert row["smallest"] == float(bound[bound > 0].min())
     assert row["without_noise"] == 1
     assert [row["absorbed"] for row in rows if row["steps"] == 10] == [None, None]
-    assert qnoise(monkeypatch, *command) == 2  # files are never overwritten
+    assert qnoise(monkeypatch, *command) == 0
+    assert json.loads(capsys.readouterr().out)["reused"]
 
 
 def test_plot_feasibility__draws_a_line_per_number_of_steps_and_the_measured_one(comparison) -> None:

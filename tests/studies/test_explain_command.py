@@ -43,9 +43,9 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def test_explain__leaves_runs_datasets_and_every_figure(made: Path) -> None:
-    runs = stored(only(made, "runs-*"))
+    runs = stored(only(made, "*-runs-*"))
     assert [run.correction.item() for run in runs.evaluated] == ["none", "ptqd"]
-    folder = only(made, "explained-*")
+    folder = only(made, "*-explained-*")
     explained = read(only(folder, "explained-w4a8-none-*.nc"))
     run = runs.evaluated[0]
     np.testing.assert_array_equal(explained.decomposition_slope, decompose(run).slope)
@@ -86,7 +86,7 @@ def test_explain__prints_the_tables_again_without_computing(
 def test_explain__takes_a_folder_or_one_file_and_says_what_it_lacks(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    folder = only(made, "runs-*")
+    folder = only(made, "*-runs-*")
     assert qnoise(monkeypatch, "explain", str(folder), "--json", "--out", str(tmp_path)) == 0
     summary = json.loads(capsys.readouterr().out)
     assert [run["correction"] for run in summary["runs"]] == ["none", "ptqd"]
@@ -97,7 +97,7 @@ def test_explain__takes_a_folder_or_one_file_and_says_what_it_lacks(
     assert qnoise(monkeypatch, "explain", str(run), "--method", "bootstrap", "--out", str(tmp_path)) == 0
     printed = capsys.readouterr().out
     assert "held-out" not in printed
-    explained = read(only(tmp_path, "explained-w4a8-none*/*.nc"))
+    explained = read(only(tmp_path, "w4a8-none*-explained-*/*.nc"))
     assert "BCa" in explained.decomposition_slope_low.attrs["interval"]
     pages = [path.read_bytes()[:4] for path in tmp_path.rglob("*.pdf")]
     assert pages
@@ -128,7 +128,7 @@ def test_explain__bad_input_is_one_line_and_exit_code_2_with_nothing_written(
 def test_explain__refuses_a_damaged_file_and_a_folder_of_calibration_runs(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    runs = only(made, "runs-*")
+    runs = only(made, "*-runs-*")
     whole = next(runs.glob("*.nc"))
     (tmp_path / "cut.nc").write_bytes(whole.read_bytes()[:-9])
     assert qnoise(monkeypatch, "explain", str(tmp_path / "cut.nc"), "--out", str(tmp_path)) == 2

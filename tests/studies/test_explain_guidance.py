@@ -42,10 +42,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_explain__compares_classes_and_guidance_weights(made: Path) -> None:
-    runs = [run for run in stored(*sorted(made.glob("runs-*"))).evaluated if run.correction.item() == "none"]
+    runs = [run for run in stored(*sorted(made.glob("*-runs-*"))).evaluated if run.correction.item() == "none"]
     runs = sorted(runs, key=lambda run: float(run.guidance))
     assert [float(run.guidance) for run in runs] == list(WEIGHTS)
-    (folder,) = made.glob("explained-*")
+    (folder,) = made.glob("*-explained-*")
     (by_weight,) = folder.glob("guidance-w4a8-*.nc")
     compared, expected = read(by_weight), compare_guidance(runs)
     np.testing.assert_array_equal(compared.residual_variance_ratio, expected.residual_variance_ratio)
@@ -59,7 +59,7 @@ def test_explain__compares_classes_and_guidance_weights(made: Path) -> None:
 
 @pytest.mark.slow
 def test_explain__takes_stored_runs_of_several_weights(made: Path, capsys: pytest.CaptureFixture) -> None:
-    folders = [str(path) for path in sorted(made.glob("runs-*"))]
+    folders = [str(path) for path in sorted(made.glob("*-runs-*"))]
     assert explain(*folders, "--json", "--out", str(made / "again")) == 0
     summary = json.loads(capsys.readouterr().out)
     assert sorted(run["guidance"] for run in summary["runs"]) == sorted([*WEIGHTS, *WEIGHTS])
@@ -72,7 +72,7 @@ def test_explain__refuses_labels_of_other_samples_and_weights_without_them(
     made: Path, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     save_file({"label": torch.arange(5).flip(0)}, tmp_path / "other.safetensors")
-    folder = str(next(made.glob("runs-*")))
+    folder = str(next(made.glob("*-runs-*")))
     assert explain(folder, "--conditioning", str(tmp_path / "other.safetensors"), "--out", str(tmp_path / "r")) == 2
     assert "the conditions that the run was made with" in capsys.readouterr().err
     assert explain("--guidance", "2", "--out", str(tmp_path / "r")) == 2

@@ -23,6 +23,7 @@ from samplers.errors import BadInput
 from simulator.models.registry import load
 from studies.job import Job, Part, default_parts
 from studies.main_job import job_from_options
+from studies.sampler_names import read_sampler, spell
 from studies.state_names import state_from_text
 
 OPTIONS = {
@@ -137,3 +138,41 @@ def test_state__is_read_by_its_name(text: str, state) -> None:
 def test_state__that_does_not_exist_is_refused_with_the_job(text: str) -> None:
     with pytest.raises(BadInput):
         Job("digits-unet", default_parts(), state=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ddim", ("ddim", 0.0, ())),
+        ("ddim:0.5", ("ddim", 0.5, ())),
+        ("ddim:eta=1,clip_sample=true", ("ddim", 1.0, (("clip_sample", True),))),
+        ("ddpm", ("ddpm", None, ())),
+        ("ddpm:fixed_large", ("ddpm", None, (("variance_type", "fixed_large"),))),
+        ("dpm-solver++:solver_order=1", ("dpm-solver++", None, (("solver_order", 1),))),
+    ],
+)
+def test_read_sampler__takes_knobs_after_the_name_and_spell_gives_them_back(text, expected):
+    found = read_sampler(text)
+    assert found == expected
+    assert read_sampler(spell(*found)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "eta", "knobs", "message"),
+    [
+        ("ddim:0.5", 1.0, (), "eta must be named once"),
+        ("ddim:half", None, (), "eta must be a number"),
+        ("ddpm:fixed_large", None, ("variance_type=fixed_small",), "each name once"),
+        ("heun:1", None, (), "name=value"),
+        ("pndm:1", None, (), "sampler must be one of"),
+    ],
+)
+def test_read_sampler__refuses_what_is_named_twice_or_unknown(text, eta, knobs, message):
+    with pytest.raises(BadInput, match=message):
+        read_sampler(text, eta, knobs)
+
+
+def test_job_from_options__gives_both_spellings_of_a_sampler_one_key():
+    options = {"model": "digits-unet", "schemes": (), "steps": 5, "samples": 4, "seed": 0, "calibration_samples": 8}
+    one = job_from_options(sampler="ddim:0.5", eta=None, threads=1, **options)
+    assert one == job_from_options(sampler="ddim", eta=0.5, threads=1, **options)

@@ -61,6 +61,7 @@ def test_precision__leaves_policies_a_table_and_figures(monkeypatch, capsys, tmp
         (["w8a4", "w4a8", "--rule", "ptqd-power"], "at one weight width"),
         (["w8a4", "w8a5", "--rule", "sigmoid"], "from 4 to 6 and no groups"),
         (["--base-bits", "9", "--rule", "sigmoid"], "from 9 to 11"),
+        (["--base-bits", "9"], "from 9 to 11"),
         (["--budget", "w8a9"], "a budget is a candidate's name or a share"),
         (["--budget", "1.5"], "a budget is a candidate's name or a share"),
         (["--budget", "0.2"], "a budget must allow the cheapest policy"),

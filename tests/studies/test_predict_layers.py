@@ -32,13 +32,13 @@ def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_predict_layers__leaves_a_folder_and_finds_it_again(monkeypatch, capsys, tmp_path) -> None:
-    arguments = ["digits-unet", "--scheme", "w8a8", "--scheme", "w4a8o8", *SMALL, "--out", str(tmp_path)]
+    arguments = ["--scheme", "w8a8", "--scheme", "w4a8o8", *SMALL, "--out", str(tmp_path)]
     assert qnoise(monkeypatch, *arguments, "--json") == 0
     first = json.loads(capsys.readouterr().out)
     assert not first["reused"]
     (folder,) = tmp_path.iterdir()
     assert sorted(path.name for path in folder.iterdir()) == [
-        "job.json", "layers.pdf", "layers.png", "w4a8o8.nc", "w8a8.nc",
+        "job.json", "layers.pdf", "layers.png", "log.json", "w4a8o8.nc", "w8a8.nc",
     ]  # fmt: skip
     plain, requantized = first["schemes"]
     assert len(plain["sites"]) == 26
@@ -57,13 +57,13 @@ def test_predict_layers__leaves_a_folder_and_finds_it_again(monkeypatch, capsys,
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["no-such-model"], "digits-unet"),
-        (["digits-unet", "--scheme", "w3q8"], "wXaY"),
-        (["digits-unet", "--scheme", "w8a8", "--scheme", "w8a8"], "schemes must differ"),
-        (["digits-unet", "--scheme", "w0a8"], "wXaY"),
-        (["digits-unet", "--samples", "0"], "samples must be at least 1"),
-        (["digits-unet", "--steps", "1001"], "1000"),
-        (["digits-unet", "--guidance", "2"], "guidance needs conditions"),
+        (["--model", "no-such-model"], "digits-unet"),
+        (["--scheme", "w3q8"], "wXaY"),
+        (["--scheme", "w8a8", "--scheme", "w8a8"], "schemes must differ"),
+        (["--scheme", "w0a8"], "wXaY"),
+        (["--samples", "0"], "samples must be at least 1"),
+        (["--steps", "1001"], "1000"),
+        (["--guidance", "2"], "guidance needs conditions"),
     ],
 )
 def test_predict_layers__refuses_bad_input_before_the_work(monkeypatch, capsys, tmp_path, arguments, says) -> None:
