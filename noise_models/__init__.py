@@ -1,10 +1,9 @@
 """What quantization noise is and what corrects it: functions of recorded moments and of sampler coefficients.
 
-Statistics (``sqnr_db``, ``decompose``) take the dataset of a run and return a dataset with intervals over samples;
-corrections (``PTQD``) are values that a run accepts. Theory (``rounding_error``, ``optimal_clip``, ``predict_layers``)
-takes densities, or what a network's operands are. Names load on first use.
 Statistics (``sqnr_db``, ``decompose``, ``check_assumptions``) take the dataset of a run and return a dataset with
-intervals over samples; corrections (``PTQD``) are values that a run accepts. Names load on first use.
+intervals over samples; corrections (``PTQD``, ``D2DPM``) are values that a run accepts, policies of precision make the
+scheme of one. Theory (``rounding_error``, ``optimal_clip``, ``predict_layers``) takes densities, or what a network's
+operands are; ``predict_noise`` follows injected noise to the final sample. Names load on first use.
 """
 
 from __future__ import annotations
