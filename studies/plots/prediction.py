@@ -52,6 +52,8 @@ def prediction_figure(cells: Sequence[xr.Dataset]) -> Figure:
             plot_prediction(cells, predictor, ax=ax)
         for ax in axes.flat[len(predictors) :]:
             ax.set_axis_off()
+        for ax in axes[:-1].flat:
+            ax.set_xlabel("")
         for row in axes:
             row[0].set_ylabel("predicted SQNR (dB)")
         figure.legend(handles=_legend(cells), ncols=7, loc="outside lower center", handletextpad=0.2, columnspacing=0.9)

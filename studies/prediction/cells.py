@@ -141,7 +141,7 @@ def predict_cell(
     data["measured_samples"] = (("scheme",), counts, {"units": "1", "long_name": "samples behind the measured SQNR"})
     coords = {
         "scheme": names, "predictor": [*rows, *NAIVE], "model": f"{model.name}@{model.version}",
-        "sampler": name or label(sampler), "steps": len(sampler.updates),
+        "sampler": name or label(sampler), "steps": sampler.config()["num_inference_steps"],
     }  # fmt: skip
     return xr.Dataset(data, coords)
 
