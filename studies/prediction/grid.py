@@ -98,7 +98,7 @@ def run_grid(
     found = []
     with progress() as report:
         for file, (name, sampler) in cells.items():
-            title = f"{name}, {sampler.num_inference_steps} steps"
+            title = f"{name}, {sampler.config()['num_inference_steps']} steps"
             if not (folder / file).exists():
                 cell = predict_cell(
                     loaded, sampler, parsed, asked, partial(_under, report, title), name=name, conditioning=given
