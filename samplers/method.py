@@ -6,6 +6,7 @@ A method is its coefficients. A subclass gives ``name`` and ``updates``; the ste
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ _CLIPPING = ("clip_sample", "clip_sample_range", "thresholding", "dynamic_thresh
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """A sampler whose every update is linear in what the network predicted. Names are diffusers'.
 
     Args:
@@ -95,14 +96,14 @@ class Method:
             raise BadInput(f"{self.name} takes neither clip_sample nor thresholding", got=reason, fix="switch them off")
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Short lower-case name of the method."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def updates(self) -> tuple[Update, ...]:
         """One :class:`Update` per call of the network, in loop order."""
-        raise NotImplementedError
 
     @property
     def timesteps(self) -> NDArray[np.int64] | NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -127,5 +128,6 @@ class SigmaMethod(Method):
         """One :class:`Update` per call of the network, in loop order."""
         return self._updates(self.nodes)
 
+    @abstractmethod
     def _updates(self, nodes: tuple[Node, ...]) -> tuple[Update, ...]:
-        raise NotImplementedError
+        """The method's own formula over the run's nodes."""

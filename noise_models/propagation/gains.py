@@ -25,11 +25,12 @@ from noise_models.inference.pooling import Array, sum_without_each
 from noise_models.propagation.error_recursion import require_linear
 from noise_models.propagation.prediction import PURPOSE
 from samplers.coefficients import Prediction, Update, advance, history_length, timestep_array
+from samplers.loop import Denoiser
 from samplers.noise import NoiseStream
 from samplers.sampler import Sampler
 from samplers.state import FLOAT64
 from samplers.validation import require_int
-from simulator.instrument.forward import plain_call
+from simulator.instrument.forward import Call, plain_call
 from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
 
@@ -72,7 +73,7 @@ def noise_gains(
         members = np.arange(start, min(start + batch_size, samples))
         call = call_for(model, conditioning, members)
 
-        def network(x: Tensor, timestep: Tensor, call=call) -> Tensor:  # type: ignore[no-untyped-def]
+        def network(x: Tensor, timestep: Tensor, call: Call | None = call) -> Tensor:
             return (call or plain_call)(model.module, x, timestep)
 
         visited, kept = [], history_length(sampler.updates)
@@ -120,7 +121,7 @@ def _readings(sampler: Sampler, update: Update) -> tuple[tuple[float, float], tu
     return read(1.0, 0.0), read(0.0, 1.0)
 
 
-def _transposed(network, x: Tensor, update: Update, weight: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def _transposed(network: Denoiser, x: Tensor, update: Update, weight: Tensor) -> Tensor:
     """J(x)^T weight."""
     timestep = update.timesteps(len(x))
     pull = torch.func.vjp(lambda seen: network(seen, timestep), x)[1]

@@ -204,6 +204,7 @@ def test_prediction__white_noise_has_the_injected_power_and_no_memory(tiny_model
     ("arguments", "message"),
     [
         ({"sampler": DDIM(NoiseSchedule(), 4, clip_sample=True)}, "linear updates, got a ddim sampler that clips x0"),
+        ({"sampler": DDPM(NoiseSchedule(), 4, "learned_range")}, "whose network predicts the variance"),
         ({"samples": 0}, "samples"),
         ({"samples": 17, "batch_size": 16}, "every batch needs 3 or more, got a batch of 1"),
         ({"networks": []}, "one model and conditioning, got 0 models"),
