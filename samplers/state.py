@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, SupportsFloat, runtime_checkable
+from typing import ClassVar, Protocol, SupportsFloat, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,83 +44,44 @@ class State(Protocol):
 
 
 @dataclass(frozen=True)
-class Float64State:
+class _FloatState:
+    """A state in one of torch's floating dtypes."""
+
+    dtype: ClassVar[torch.dtype]
+
+    def cast(self, tensor: Tensor) -> Tensor:
+        """Round to the dtype, ties to even; no copy of a tensor that has it."""
+        return tensor.to(self.dtype)
+
+    def combine(
+        self, coefficients: Sequence[SupportsFloat], tensors: Sequence[Tensor | None], divisor: SupportsFloat = 1.0
+    ) -> Tensor:
+        """Combine in the dtype, coefficients and divisor rounded to it first; see :meth:`State.combine`."""
+        return _combine(self.dtype, coefficients, tensors, divisor)
+
+
+class Float64State(_FloatState):
     """State in float64. The default: its rounding, about 1e-16 relative per operation, lies below what is measured."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """torch.float64."""
-        return torch.float64
-
-    def cast(self, tensor: Tensor) -> Tensor:
-        """Convert to float64; exact for every narrower float, and no copy of a float64 tensor."""
-        return tensor.to(self.dtype)
-
-    def combine(
-        self, coefficients: Sequence[SupportsFloat], tensors: Sequence[Tensor | None], divisor: SupportsFloat = 1.0
-    ) -> Tensor:
-        """Combine in float64; see :meth:`State.combine`."""
-        return _combine(self.dtype, coefficients, tensors, divisor)
+    dtype = torch.float64
 
 
-@dataclass(frozen=True)
-class Float32State:
+class Float32State(_FloatState):
     """State in float32. With a schedule of ``tables="float32"`` each step is bit-equal to diffusers on CPU."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """torch.float32."""
-        return torch.float32
-
-    def cast(self, tensor: Tensor) -> Tensor:
-        """Round to float32, ties to even."""
-        return tensor.to(self.dtype)
-
-    def combine(
-        self, coefficients: Sequence[SupportsFloat], tensors: Sequence[Tensor | None], divisor: SupportsFloat = 1.0
-    ) -> Tensor:
-        """Combine in float32, coefficients and divisor rounded to float32 first; see :meth:`State.combine`."""
-        return _combine(self.dtype, coefficients, tensors, divisor)
+    dtype = torch.float32
 
 
-@dataclass(frozen=True)
-class Float16State:
+class Float16State(_FloatState):
     """State in float16, as pipelines in half precision keep it; beyond 65504 it is infinite."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """torch.float16."""
-        return torch.float16
-
-    def cast(self, tensor: Tensor) -> Tensor:
-        """Round to float16, ties to even."""
-        return tensor.to(self.dtype)
-
-    def combine(
-        self, coefficients: Sequence[SupportsFloat], tensors: Sequence[Tensor | None], divisor: SupportsFloat = 1.0
-    ) -> Tensor:
-        """Combine in float16, coefficients and divisor rounded to it first; see :meth:`State.combine`."""
-        return _combine(self.dtype, coefficients, tensors, divisor)
+    dtype = torch.float16
 
 
-@dataclass(frozen=True)
-class BFloat16State:
+class BFloat16State(_FloatState):
     """State in bfloat16: float32's range, 8 significant bits."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """torch.bfloat16."""
-        return torch.bfloat16
-
-    def cast(self, tensor: Tensor) -> Tensor:
-        """Round to bfloat16, ties to even."""
-        return tensor.to(self.dtype)
-
-    def combine(
-        self, coefficients: Sequence[SupportsFloat], tensors: Sequence[Tensor | None], divisor: SupportsFloat = 1.0
-    ) -> Tensor:
-        """Combine in bfloat16, coefficients and divisor rounded to it first; see :meth:`State.combine`."""
-        return _combine(self.dtype, coefficients, tensors, divisor)
+    dtype = torch.bfloat16
 
 
 def state_config(state: State) -> str | dict[str, object]:
