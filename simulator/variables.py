@@ -254,6 +254,13 @@ PREDICTED = (
         "joint moments of y = x_{t-1} in full precision and e = predicted error of the quantized run's x_{t-1}; "
         "predicted from injected noise and full precision's response, without a quantized trajectory",
     ),
+    Variable(
+        "state_sample_predicted",
+        ("step", "channel", "sample", "moment"),
+        "1",
+        "predicted noise of x_{t-1} per sample",
+        "as state_predicted, over the elements of one sample",
+    ),
 )
 """Of predictions, which no run stores."""
 

@@ -244,10 +244,13 @@ def predict(
     standard_error: Annotated[
         float, typer.Option(help="Of each measured SQNR, dB: samples are added until then.")
     ] = 0.1,
-    most_samples: Annotated[int, typer.Option(help="Samples measured at most.")] = 16384,
-    prediction_samples: Annotated[int, typer.Option(help="Samples that a prediction is made on.")] = 1024,
-    other_samples: Annotated[int, typer.Option(help="The same of the predictors it is compared with.")] = 256,
-    calibration_samples: CalibrationOption = 2048,
+    most_samples: Annotated[int, typer.Option(help="Samples measured at most.")] = 8192,
+    prediction_standard_error: Annotated[
+        float, typer.Option(help="Of each prediction, dB: samples are added until then.")
+    ] = 0.25,
+    most_prediction_samples: Annotated[int, typer.Option(help="Samples that a prediction is made on at most.")] = 4096,
+    other_samples: Annotated[int, typer.Option(help="The same of the predictors it is compared with.")] = 128,
+    calibration_samples: CalibrationOption = 8192,
     seed: SeedOption = 0,
     conditioning: ConditioningOption = None,
     guidance: GuidanceOption = 1.0,
@@ -261,8 +264,9 @@ def predict(
     run_grid(
         model=model, schemes=tuple(scheme or ()), samplers=tuple(sampler or ()), steps=tuple(steps or ()),
         conditioning=conditioning, guidance=guidance, threads=threads, out=out, as_json=json,
-        standard_error=standard_error, most_samples=most_samples, prediction_samples=prediction_samples,
-        other_samples=other_samples, calibration_samples=calibration_samples, seed=seed,
+        standard_error=standard_error, most_samples=most_samples, prediction_standard_error=prediction_standard_error,
+        most_prediction_samples=most_prediction_samples, other_samples=other_samples,
+        calibration_samples=calibration_samples, seed=seed,
     )  # fmt: skip
 
 

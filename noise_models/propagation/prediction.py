@@ -17,6 +17,9 @@ Injection, the noise that the quantized network adds, f_q - f at one and the sam
 - ``displaced``: at x_t + e_t of another sample, another one at every step. Rounding noise on full precision's smooth
   path is coherent from step to step; a quantized run leaves that path by more than a rounding step and meets other
   roundings. Displacing by independent errors of the predicted size keeps the part of the noise that survives.
+- ``split``: the part of the noise that is linear in the output and in x_t, and the rest. Slopes are fitted at x_t, per
+  channel and step (PTQD's k, and one on the state beside it). The linear part follows the error of the sample's own
+  trajectory, since it acts as a change of the network's gain; the rest is taken as in ``displaced``.
 - ``white``: only moments of the noise at x_t enter: per channel a mean and a deviation, drawn independent of x_t, white
   in space and from step to step.
 """
@@ -54,7 +57,7 @@ from simulator.variables import BY_NAME
 PURPOSE = "predict"
 """Noise stream of the samples that a prediction is made on: neither those of ranges nor those that judge it."""
 
-INJECTIONS = ("recorded", "displaced", "white")
+INJECTIONS = ("recorded", "displaced", "split", "white")
 
 Progress = Callable[[int, int], None]
 
@@ -65,14 +68,14 @@ class Predictor:
 
     Args:
         response: ``tangent`` or ``finite``.
-        injection: ``recorded``, ``displaced`` or ``white``.
+        injection: ``recorded``, ``displaced``, ``split`` or ``white``.
 
     Raises:
         BadInput: an unknown name.
     """
 
     response: str = "finite"
-    injection: str = "displaced"
+    injection: str = "split"
 
     def __post_init__(self) -> None:
         require_choice("response", self.response, RESPONSES)
@@ -102,15 +105,16 @@ def predict_noise(
         networks: quantized networks of one model and conditioning.
         sampler: any with linear updates.
         predictor: how the output's error is modelled.
-        samples: full-precision trajectories to predict along, at least 3 in every batch for ``displaced``.
+        samples: full-precision trajectories to predict along; at least 3 in every batch where noise is displaced.
         seed: of the noise stream.
         purpose: of the noise stream; neither the one that ranges were fitted on nor the one that judges.
         batch_size: samples per forward pass; other errors are taken from within the batch.
         progress: called after each step with (steps done, steps in all).
 
     Returns:
-        One dataset per network: ``state_predicted``, laid out as ``state_accumulated`` (so ``sqnr_db`` takes it), and
-        ``epsilon_injected`` of the same samples.
+        One dataset per network: ``state_predicted`` and ``state_sample_predicted``, laid out as what a run calls
+        ``state_accumulated`` and ``state_sample_accumulated`` (so ``sqnr_db`` takes them), and ``epsilon_injected`` of
+        the same samples.
 
     Raises:
         BadInput: no network, or of different models; sizes; updates that are not linear; a network that torch cannot
@@ -183,14 +187,25 @@ class _Walk:
         added = self._added(now, now.x, now.output)
         quantized = self._sampler.predict(FLOAT64, update, now.x, now.output + added)
         self._epsilon.add(now.step, now.members, now.prediction.epsilon, quantized.epsilon)
-        error = self._error.x
-        if self._predictor.injection == "displaced" and now.step:
-            other = now.x + error.roll(_distance(now.step, len(error)), 0)
-            added = self._added(now, other, (now.call or plain_call)(*self._arguments(now, other)).double())
-        elif self._predictor.injection == "white":
-            added = self._drawn(now, added)
-        self._error.step(update, respond(now.x, error, now.timestep, now.output, now.call) + added)
+        response = respond(now.x, self._error.x, now.timestep, now.output, now.call)
+        self._error.step(update, response + self._injected(now, added, response))
         self._state.add(now.step, now.members, now.x_next, now.x_next + self._error.x)
+
+    def _injected(self, now: _Moment, added: Tensor, response: Tensor) -> Tensor:
+        """Noise of the quantized network, by the predictor's model; ``added`` is what it is at x_t."""
+        kind, error = self._predictor.injection, self._error.x
+        if kind == "white":
+            return self._drawn(now, added)
+        if kind == "recorded" or not now.step:  # before the first step there is no error to be displaced by
+            return added
+        displacement = error.roll(_distance(now.step, len(error)), 0)
+        other = now.x + displacement
+        output = (now.call or plain_call)(*self._arguments(now, other)).double()
+        displaced = self._added(now, other, output)
+        if kind == "displaced":
+            return displaced
+        of_output, of_state = _slopes(added, now.output, now.x)
+        return displaced + of_output * (now.output + response - output) + of_state * (error - displacement)
 
     def _arguments(self, now: _Moment, x: Tensor) -> tuple[Any, Tensor, Tensor]:
         return self._network.model.module, x.float(), now.timestep
@@ -213,6 +228,7 @@ class _Walk:
         arrays = {
             "timestep": timestep_array(self._sampler.updates),
             "state_predicted": self._state.blocks(),
+            "state_sample_predicted": self._state.samples(),
             "epsilon_injected": self._epsilon.blocks(),
             "epsilon_count": self._epsilon.count(),
         }
@@ -223,6 +239,19 @@ class _Walk:
         }  # fmt: skip
         data = {name: (BY_NAME[name].dims, array, BY_NAME[name].attrs) for name, array in arrays.items()}
         return xr.Dataset(data, coords, {"config": canonical(config), "key": run_key(config), **environment()})
+
+
+def _slopes(added: Tensor, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Least squares of ``added`` on output and x with an intercept, (1, channel, 1, ...) each.
+
+    Early in a run epsilon is nearly x; where the two cannot be told apart, the shortest of the best fits is taken.
+    """
+    rank = x.ndim
+    added, output, x = (t.movedim(1, 0).flatten(1) for t in (added, output, x))
+    known = torch.stack([output, x, torch.ones_like(x)], 2)
+    found = torch.linalg.lstsq(known, added.unsqueeze(2), driver="gelsd").solution[:, :2, 0]
+    shape = (1, -1, *[1] * (rank - 2))
+    return found[:, 0].reshape(shape), found[:, 1].reshape(shape)
 
 
 def _distance(step: int, batch: int) -> int:
@@ -246,9 +275,9 @@ def _check(
             fix="predict for each apart",
         )
     smallest = samples % batch_size or min(samples, batch_size)
-    if predictor.injection == "displaced" and smallest < 3:
+    if predictor.injection in ("displaced", "split") and smallest < 3:
         raise BadInput(
-            "displaced injection takes errors of other samples, so every batch needs 3 or more",
+            "injection is displaced by errors of other samples, so every batch needs 3 or more",
             got=f"a batch of {smallest}",
             fix="use a number of samples that the batch size divides",
         )

@@ -2,22 +2,20 @@
 
 A cell is one sampler with one number of steps; all schemes share its full-precision trajectory. Noise streams are
 disjoint: ranges are fitted on "calibrate", predictions made on "predict", noise measured on "evaluate". Samples are
-added until a scheme's measured SQNR is as certain as asked for, or there are as many as allowed.
+added until a scheme's SQNR is as certain as asked for, or there are as many as allowed; a cell that was made with less
+effort is gone on with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from noise_models.inference.intervals import Interval, from_replicates
-from noise_models.inference.labelled import interval_variables
-from noise_models.inference.pooling import Array, sum_without_each
-from noise_models.metrics import sqnr_db
+from noise_models.inference.pooling import Array
 from noise_models.propagation.prediction import Predictor, predict_noise
 from noise_models.propagation.transfer import naive_final_power
 from samplers.errors import BadInput
@@ -27,6 +25,8 @@ from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Scheme
 from simulator.moments import BLOCKS
 from simulator.paired import ACCUMULATED, Arm, run_arms
+from studies.prediction.certainty import CHUNK, NONE, Powers, final_powers, until_certain
+from studies.prediction.summary import DEFINITION, TERMS, padded, powers_of
 
 if TYPE_CHECKING:
     from samplers.sampler import Sampler
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 PREDICTORS = (
     Predictor(),
+    Predictor(injection="displaced"),
     Predictor(injection="recorded"),
     Predictor("tangent", "recorded"),
     Predictor(injection="white"),
 )
 """The first is the prediction; the others say what each of its parts is worth."""
 
+PREDICTED, MEASURED = "state_sample_predicted", "state_sample_accumulated"
+
 NAIVE = ("last-step", "sum")
 """Injected power of the last step alone, and the sum over steps with the coefficients but without the Jacobian."""
-
-CHUNK = 1024
-"""Samples that are added at a time."""
 
 Report = Callable[[str, int, int], None]
 
@@ -57,8 +57,9 @@ class Effort:
     Args:
         standard_error: of a measured SQNR, in dB, at which its scheme needs no more samples.
         most_samples: where to stop in any case.
-        prediction_samples: trajectories that the prediction is made on.
-        other_samples: the same for the other predictors.
+        prediction_standard_error: the same of a prediction, which costs more.
+        most_prediction_samples: where to stop in any case.
+        other_samples: trajectories that the other predictors are made on, at most those of the first chunk.
         calibration_samples: samples that ranges are fitted on.
         batch_size: samples per forward pass.
         seed: of all streams.
@@ -68,82 +69,148 @@ class Effort:
     """
 
     standard_error: float = 0.1
-    most_samples: int = 16384
-    prediction_samples: int = 1024
-    other_samples: int = 256
-    calibration_samples: int = 2048
+    most_samples: int = 8192
+    prediction_standard_error: float = 0.25
+    most_prediction_samples: int = 4096
+    other_samples: int = 128
+    calibration_samples: int = 8192
     batch_size: int = 256
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("most_samples", "prediction_samples", "other_samples"):
+        for name in ("most_samples", "most_prediction_samples", "other_samples"):
             require_int(name, getattr(self, name), BLOCKS)
         for name in ("calibration_samples", "batch_size"):
             require_int(name, getattr(self, name), 3)
         require_int("seed", self.seed, 0)
-        if require_real("standard_error", self.standard_error) <= 0:
-            raise BadInput("standard_error must be above 0", got=self.standard_error, fix="0.1 dB is usual")
+        for name in ("standard_error", "prediction_standard_error"):
+            if require_real(name, getattr(self, name)) <= 0:
+                raise BadInput(f"{name} must be above 0", got=getattr(self, name), fix="0.1 dB is usual")
+        if self.other_samples > min(CHUNK, self.most_prediction_samples):
+            raise BadInput(
+                f"other_samples must be at most {min(CHUNK, self.most_prediction_samples)}, those of the first chunk",
+                got=self.other_samples,
+                fix="lower other_samples",
+            )
 
 
 def predict_cell(
     model: Model, sampler: Sampler, schemes: Sequence[Scheme], effort: Effort, report: Report = lambda *_: None, *,
-    name: str | None = None, conditioning: Conditioning | None = None,
+    name: str | None = None, conditioning: Conditioning | None = None, have: xr.Dataset | None = None,
 ) -> xr.Dataset:  # fmt: skip
-    """Predicted and measured SQNR of the final sample of one sampler, per scheme; ``name`` is the sampler's.
+    """Predicted and measured noise of the final sample of one sampler, per scheme.
+
+    Args:
+        model: in full precision.
+        sampler: any with linear updates.
+        schemes: all measured on the same trajectories.
+        effort: how much is sampled.
+        report: called with (what, done, total).
+        name: the sampler's.
+        conditioning: of the model.
+        have: the same cell with less effort, to which samples are added; itself returned where it suffices.
 
     Returns:
-        ``measured_sqnr_db`` (scheme) and ``predicted_sqnr_db`` (predictor, scheme), each with standard error and ends;
-        naive predictors have none. ``measured_samples`` says how many samples each scheme took.
+        ``measured_power`` (scheme, term, measured_sample) and ``predicted_power`` (predictor, scheme, term,
+        predicted_sample), NaN where a scheme or predictor took fewer samples, and ``naive_sqnr_db`` (naive, scheme).
+        ``summarise`` makes SQNR of them.
     """
-
-    def progress(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: report(what, done, total)
-
-    common: dict[str, Any] = {"seed": effort.seed, "batch_size": effort.batch_size}
-    ranges = calibrate_ranges(
-        model, sampler, samples=effort.calibration_samples, outputs=any(scheme.requantizes for scheme in schemes),
-        conditioning=conditioning, progress=progress("calibrating ranges"), **common,
+    sampling = _Sampling(model, sampler, schemes, effort, report, conditioning)
+    rows = range(len(schemes))
+    measured = until_certain(
+        [NONE for _ in rows] if have is None else [powers_of(have.measured_power[i]) for i in rows],
+        sampling.measurement, standard_error=effort.standard_error, most_samples=effort.most_samples,
     )  # fmt: skip
-    networks = [QuantizedModel(model, scheme, ranges, conditioning=conditioning) for scheme in schemes]
-    predicted: list[xr.Dataset] = []
-    for index, predictor in enumerate(PREDICTORS):
-        samples = effort.other_samples if index else effort.prediction_samples
-        made = predict_noise(
-            networks, sampler, predictor, samples=samples, progress=progress(f"predicting, {predictor.name}"), **common
-        )
-        if not index:
-            naive = np.array([[_naive_db(sampler, one, kind) for one in made] for kind in NAIVE])
-        found = [sqnr_db(one, "state_predicted").isel(step=-1, drop=True) for one in made]
-        predicted.append(xr.concat([one.drop_vars([*one.coords]) for one in found], "scheme", combine_attrs="drop"))
-    measured, counts = _measure(networks, sampler, effort, progress("measuring"))
-    names = [str(scheme) for scheme in schemes]
-    rows = [predictor.name for predictor in PREDICTORS]
-    parts = {
-        "": np.concatenate([[one.sqnr_db.values for one in predicted], naive]),
-        **{
-            f"_{part}": np.concatenate(
-                [[one[f"sqnr_db_{part}"].values for one in predicted], np.full_like(naive, np.nan)]
-            )
-            for part in ("standard_error", "low", "high")
-        },
-    }
-    what = "10 log10(sum y^2 / sum e^2) of the final sample, pooled"
-    data: dict[str, Any] = {
-        f"predicted_sqnr_db{part}": (
-            ("predictor", "scheme"), values, {"units": "dB", "long_name": "predicted SQNR", "definition": what},
-        )
-        for part, values in parts.items()
+    predicted = until_certain(
+        [NONE for _ in rows] if have is None else [powers_of(have.predicted_power[0, i]) for i in rows],
+        sampling.prediction, standard_error=effort.prediction_standard_error,
+        most_samples=effort.most_prediction_samples,
+    )  # fmt: skip
+    if have is not None and not sampling.networks:
+        return have
+    if have is None:
+        few = [_powers(sampling.predict(rows, one, effort.other_samples, 0), PREDICTED) for one in PREDICTORS[1:]]
+        naive = np.array([[_naive_db(sampler, one, kind) for one in sampling.first_chunk] for kind in NAIVE])
+    else:
+        few = [[powers_of(have.predicted_power[row, i]) for i in rows] for row in range(1, len(PREDICTORS))]
+        naive = have.naive_sqnr_db.values
+    every = padded([powers for row in (predicted, *few) for powers in row])
+    what = "mean square over the elements of each final sample"
+    data = {
+        "measured_power": (
+            ("scheme", "term", "measured_sample"), padded(measured),
+            {"units": "1", "long_name": "power of the final sample and of its error, measured", "definition": what},
+        ),
+        "predicted_power": (
+            ("predictor", "scheme", "term", "predicted_sample"),
+            every.reshape(len(PREDICTORS), len(schemes), *every.shape[1:]),
+            {"units": "1", "long_name": "power of the final sample and of its error, predicted", "definition": what},
+        ),
+        "naive_sqnr_db": (
+            ("naive", "scheme"), naive, {"units": "dB", "long_name": "predicted SQNR", "definition": DEFINITION},
+        ),
     }  # fmt: skip
-    data |= interval_variables(
-        "measured_sqnr_db", measured, ("scheme",), unit="dB", long_name="measured SQNR", definition=what,
-        confidence=0.95, scale="dB",
-    )  # fmt: skip
-    data["measured_samples"] = (("scheme",), counts, {"units": "1", "long_name": "samples behind the measured SQNR"})
     coords = {
-        "scheme": names, "predictor": [*rows, *NAIVE], "model": f"{model.name}@{model.version}",
+        "scheme": [str(scheme) for scheme in schemes], "predictor": [one.name for one in PREDICTORS],
+        "naive": list(NAIVE), "term": list(TERMS), "model": f"{model.name}@{model.version}",
         "sampler": name or label(sampler), "steps": sampler.config()["num_inference_steps"],
     }  # fmt: skip
     return xr.Dataset(data, coords)
+
+
+class _Sampling:
+    """Draws a cell's samples; its networks are made when they are first needed."""
+
+    def __init__(
+        self, model: Model, sampler: Sampler, schemes: Sequence[Scheme], effort: Effort, report: Report,
+        conditioning: Conditioning | None,
+    ) -> None:  # fmt: skip
+        self._model, self._sampler, self._schemes, self._conditioning = model, sampler, schemes, conditioning
+        self._effort, self._report = effort, report
+        self.networks: list[QuantizedModel] = []
+        self.first_chunk: list[xr.Dataset] = []
+        """What the first predictor made of its first chunk, per scheme."""
+
+    def predict(self, of: Sequence[int], predictor: Predictor, samples: int, chunk: int) -> tuple[xr.Dataset, ...]:
+        """A prediction for the schemes ``of``."""
+        return predict_noise(
+            self._networks(of), self._sampler, predictor, samples=samples, seed=self._effort.seed + chunk,
+            batch_size=self._effort.batch_size, progress=self._progress(f"predicting, {predictor.name}"),
+        )  # fmt: skip
+
+    def prediction(self, of: Sequence[int], samples: int, chunk: int) -> list[Powers]:
+        """The first predictor's powers."""
+        made = self.predict(of, PREDICTORS[0], samples, chunk)
+        self.first_chunk.extend(made if not chunk else ())
+        return _powers(made, PREDICTED)
+
+    def measurement(self, of: Sequence[int], samples: int, chunk: int) -> list[Powers]:
+        """Powers of quantized runs."""
+        runs = run_arms(
+            [Arm(one) for one in self._networks(of)], self._sampler, samples=samples, seed=self._effort.seed + chunk,
+            batch_size=self._effort.batch_size, kinds=(ACCUMULATED,), sites=False,
+            progress=self._progress("measuring"),
+        )  # fmt: skip
+        return _powers(runs, MEASURED)
+
+    def _networks(self, of: Sequence[int]) -> list[QuantizedModel]:
+        if not self.networks:
+            ranges = calibrate_ranges(
+                self._model, self._sampler, samples=self._effort.calibration_samples, seed=self._effort.seed,
+                conditioning=self._conditioning, outputs=any(scheme.requantizes for scheme in self._schemes),
+                batch_size=self._effort.batch_size, progress=self._progress("calibrating ranges"),
+            )  # fmt: skip
+            self.networks = [
+                QuantizedModel(self._model, scheme, ranges, conditioning=self._conditioning) for scheme in self._schemes
+            ]
+        return [self.networks[i] for i in of]
+
+    def _progress(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._report(what, done, total)
+
+
+def _powers(datasets: Sequence[xr.Dataset], variable: str) -> list[Powers]:
+    return [final_powers(dataset, variable) for dataset in datasets]
 
 
 def label(sampler: Sampler) -> str:
@@ -165,53 +232,3 @@ def _naive_db(sampler: Sampler, predicted: xr.Dataset, kind: str) -> float:
     signal = power(predicted.state_predicted.isel(step=-1), "mean_y", "yy")
     with np.errstate(divide="ignore"):
         return float(10 * np.log10(signal / naive_final_power(sampler, injected, kind)))
-
-
-def _measure(
-    networks: Sequence[QuantizedModel], sampler: Sampler, effort: Effort, progress: Callable[[int, int], None]
-) -> tuple[Interval, np.ndarray]:
-    """Measured SQNR of every network, in chunks with seeds of their own."""
-    powers: list[list[np.ndarray]] = [[] for _ in networks]
-    while open_ := [i for i, have in enumerate(powers) if _wants_more(have, effort)]:
-        seed = effort.seed + len(powers[open_[0]])
-        runs = run_arms(
-            [Arm(networks[i]) for i in open_], sampler, samples=min(CHUNK, effort.most_samples), seed=seed,
-            batch_size=effort.batch_size, kinds=(ACCUMULATED,), sites=False, progress=progress,
-        )  # fmt: skip
-        for i, run in zip(open_, runs, strict=True):
-            powers[i].append(_final_powers(run))
-    found = [_ratio_db(np.concatenate(have, 1)) for have in powers]
-    joined = Interval(*(np.array([getattr(one, name) for one in found]) for name in Interval._fields))
-    return joined, np.array([sum(part.shape[1] for part in have) for have in powers])
-
-
-def _wants_more(have: list[np.ndarray], effort: Effort) -> bool:
-    if not have:
-        return True
-    every = np.concatenate(have, 1)
-    error = float(_ratio_db(every).standard_error)
-    return error > effort.standard_error and every.shape[1] < effort.most_samples
-
-
-def _final_powers(run: xr.Dataset) -> np.ndarray:
-    """(2, sample): mean square of the reference and of its error, over the elements of each final sample."""
-    moments = run.state_sample_accumulated.isel(step=-1)
-    parts = [
-        (moments.sel(moment=square) + moments.sel(moment=mean) ** 2).mean("channel").values
-        for mean, square in (("mean_y", "yy"), ("mean_e", "ee"))
-    ]
-    return np.stack(parts)
-
-
-def _ratio_db(powers: np.ndarray) -> Interval:
-    """Pooled SQNR with its block jackknife, from (2, sample)."""
-    block = np.arange(powers.shape[1]) % BLOCKS
-    sums = np.zeros((BLOCKS, 2))
-    np.add.at(sums, block, powers.T)
-
-    def db(pair: Array) -> Array:
-        with np.errstate(divide="ignore"):
-            return np.asarray(10 * np.log10(pair[..., 0] / pair[..., 1]))
-
-    sizes = np.bincount(block)
-    return from_replicates(db(sums.sum(0)), db(sum_without_each(sums)), sizes / sizes.sum())

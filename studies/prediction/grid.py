@@ -1,7 +1,8 @@
 """``qnoise predict``: a grid of predictions against measurements, cell by cell, resumable.
 
 The folder holds a file per cell, ``job.json`` from the start, and table and figure when the grid is complete. Every
-file is put in place whole, so an interrupted grid goes on where it stopped.
+file is put in place whole, so an interrupted grid goes on where it stopped. How certain results must be is no part of
+the folder's name: samples are added to the cells that are there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ DEFAULT_SCHEMES = ("w8a8", "w6a6", "w4a8")
 DEFAULT_SAMPLERS = ("ddim:0", "ddim:0.5", "ddim:1", "ddpm:fixed_large")
 DEFAULT_STEPS = (10, 20, 50, 100)
 RECORDS = "prediction.json"
+GOES_ON = ("standard_error", "most_samples", "prediction_standard_error", "most_prediction_samples")
+"""Effort that a finished cell can be given more of."""
 
 
 def run_grid(
@@ -55,6 +58,7 @@ def run_grid(
     from studies.job import Job, Part
     from studies.main_job import available_threads, put_working_folder_on_path
     from studies.prediction.cells import Effort, predict_cell
+    from studies.prediction.summary import summarise
     from studies.results import folder_for, found_or_wrote, json_bytes, require_writable
     from studies.sampler_names import read_sampler, spell
     from studies.store import dataset_bytes, publish, read
@@ -92,19 +96,21 @@ def run_grid(
     set_threads(job.threads)
     config = _config(job, loaded, asked)
     folder = folder_for(out, loaded.name, run_key(config), "predict")
-    reused = (folder / RECORDS).exists() and all((folder / file).exists() for file in cells)
+    reused = (folder / RECORDS).exists()
     folder.mkdir(exist_ok=True)
     publish(folder / "job.json", json_bytes({"config": config}))
     found = []
     with progress() as report:
         for file, (name, sampler) in cells.items():
             title = f"{name}, {sampler.config()['num_inference_steps']} steps"
-            if not (folder / file).exists():
-                cell = predict_cell(
-                    loaded, sampler, parsed, asked, partial(_under, report, title), name=name, conditioning=given
-                )
+            have = read(folder / file) if (folder / file).exists() else None
+            cell = predict_cell(
+                loaded, sampler, parsed, asked, partial(_under, report, title), name=name, conditioning=given, have=have
+            )
+            if cell is not have:
                 publish(folder / file, dataset_bytes(cell))
-            found.append(read(folder / file))
+                reused = False
+            found.append(summarise(cell))
     show(found, folder, reused, as_json)
     if not as_json:
         print(found_or_wrote(folder, reused))
@@ -146,6 +152,6 @@ def _config(job: Job, model: Model, effort: Effort) -> dict[str, Any]:
     config = job.config(model)
     return {
         **{name: value for name, value in config.items() if name not in ("parts", "num_inference_steps", "samples")},
-        **dataclasses.asdict(effort),
+        **{name: value for name, value in dataclasses.asdict(effort).items() if name not in GOES_ON},
         "schemes_in_order": list(job.parts[0].schemes),
     }

@@ -165,7 +165,7 @@ def test_prediction__displaces_by_another_samples_error_and_another_at_every_ste
     monkeypatch.setattr(
         ErrorRecursion, "step", lambda self, *args: (step(self, *args), errors.append(self.x.clone()))[0]
     )
-    predict_noise([network], sampler, samples=8, batch_size=8)
+    predict_noise([network], sampler, Predictor(injection="displaced"), samples=8, batch_size=8)
     at, displaced = [seen[0], *seen[1::2]], seen[2::2]  # the first error is 0, so nothing is displaced there
     others = []
     for x, moved, error in zip(at[1:], displaced, errors, strict=False):
@@ -173,6 +173,35 @@ def test_prediction__displaces_by_another_samples_error_and_another_at_every_ste
         others.append(other)
     assert 0 not in others
     assert len(set(others)) == len(others) == 3
+
+
+class Gains(torch.nn.Module):
+    """output = w x, through three layers of which the middle one is quantized coarsely: its noise is a wrong gain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = (torch.nn.Conv2d(a, b, 1, bias=False) for a, b in ((1, 2), (2, 1), (1, 1)))
+        for layer, weight in ((self.first, [1.0, 1.0]), (self.middle, [0.7, 0.2]), (self.last, [1.0])):
+            layer.weight.data = torch.tensor(weight).reshape(layer.weight.shape)
+
+    def forward(self, x, timestep):
+        return self.last(self.middle(self.first(x)))
+
+
+@pytest.mark.parametrize("sampler", [DDIM(NoiseSchedule(), 8), DDPM(NoiseSchedule(), 8)], ids=["ddim", "ddpm"])
+def test_split__follows_noise_that_is_a_wrong_gain_where_displaced_takes_it_for_independent(
+    one_thread, sampler
+) -> None:
+    model = Model("gains", 1, Gains().eval().requires_grad_(False), NoiseSchedule(), (1, 8, 8), "epsilon", "2" * 64)
+    (network,) = networks(model, sampler, "w3a12")
+    measured = final_db(run(Arm(network), sampler, samples=64, purpose="same", sites=False), "state_accumulated")
+    found = {
+        kind: final_db(predict_noise([network], sampler, Predictor(injection=kind), samples=64, purpose="same")[0])
+        for kind in ("split", "displaced", "recorded")
+    }
+    assert found["split"] == pytest.approx(measured, abs=0.05)
+    assert abs(found["displaced"] - measured) > 0.3
+    assert abs(found["recorded"] - measured) > 0.3
 
 
 def test_prediction__gives_the_error_of_the_state_that_each_step_leads_to(tiny_model, one_thread) -> None:
@@ -220,7 +249,7 @@ def test_prediction__refuses_bad_input(tiny_model, arguments, message) -> None:
 def test_predictor__refuses_unknown_names() -> None:
     with pytest.raises(BadInput, match="tangent, finite"):
         Predictor("secant")
-    with pytest.raises(BadInput, match="recorded, displaced, white"):
+    with pytest.raises(BadInput, match="recorded, displaced, split, white"):
         Predictor(injection="pink")
 
 

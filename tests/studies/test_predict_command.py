@@ -6,14 +6,15 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
 from studies import cli
 
 SMALL = (
-    "--steps", "2", "--scheme", "w8a8", "--most-samples", "64", "--prediction-samples", "64", "--other-samples", "64",
-    "--calibration-samples", "16", "--threads", "1",
+    "--steps", "2", "--scheme", "w8a8", "--most-samples", "64", "--most-prediction-samples", "64",
+    "--other-samples", "64", "--calibration-samples", "16", "--threads", "1",
 )  # fmt: skip
 
 
@@ -31,17 +32,24 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     names: list[str] = []
 
-    def cell(model, sampler, schemes, effort, report, *, name, conditioning) -> xr.Dataset:
+    def cell(model, sampler, schemes, effort, report, *, name, conditioning, have) -> xr.Dataset:
+        if have is not None and have.sizes["measured_sample"] >= effort.most_samples:
+            return have
         names.append(name)
         if len(names) == 3:
             raise KeyboardInterrupt
-        predictors = [*(one.name for one in cells.PREDICTORS), *cells.NAIVE]
-        parts = ("", "_standard_error", "_low", "_high")
-        data = {f"predicted_sqnr_db{part}": (("predictor", "scheme"), [[9.5]] * len(predictors)) for part in parts}
-        data["predicted_sqnr_db"][1][-1][0] = float("nan")
-        data |= {f"measured_sqnr_db{part}": (("scheme",), [9.0]) for part in parts}
-        data["measured_samples"] = (("scheme",), [64])
-        coords = {"scheme": ["w8a8"], "predictor": predictors, "sampler": name, "steps": len(sampler.updates)}
+        predictors = [one.name for one in cells.PREDICTORS]
+        shape = (len(schemes), 2, effort.most_samples)
+        powers = np.random.default_rng(len(names)).uniform(1, 2, (len(predictors), *shape))
+        data = {
+            "measured_power": (("scheme", "term", "measured_sample"), powers[0]),
+            "predicted_power": (("predictor", "scheme", "term", "predicted_sample"), powers),
+            "naive_sqnr_db": (("naive", "scheme"), [[float("nan")]] * len(cells.NAIVE)),
+        }
+        coords = {
+            "scheme": ["w8a8"], "predictor": predictors, "naive": list(cells.NAIVE), "term": ["reference", "error"],
+            "sampler": name, "steps": len(sampler.updates), "model": "tiny",
+        }  # fmt: skip
         return xr.Dataset(data, coords)
 
     monkeypatch.setattr(cells, "predict_cell", cell)
@@ -66,6 +74,10 @@ def test_predict__goes_on_where_it_stopped_and_then_finds_all(monkeypatch, capsy
     assert qnoise(monkeypatch, *command) == 0
     assert f"found, nothing recomputed: {folder}" in capsys.readouterr().out
     assert len(walked) == 5
+    capsys.readouterr()
+    assert qnoise(monkeypatch, *command, "--most-samples", "128") == 0  # the last one given counts
+    assert f"wrote: {folder}" in capsys.readouterr().out
+    assert len(walked) == 9  # every cell was gone on with, in the same folder
 
 
 @pytest.mark.parametrize(
@@ -83,6 +95,8 @@ def test_predict__goes_on_where_it_stopped_and_then_finds_all(monkeypatch, capsy
         (("--threads", "99999999"), "threads must be at most"),
         (("--guidance", "2"), "guidance needs conditions"),
         (("--most-samples", "3"), "most_samples"),
+        (("--standard-error", "0"), "standard_error must be above 0"),
+        (("--other-samples", "2048"), "other_samples must be at most 1024"),
     ],
 )
 def test_predict__bad_input_is_one_line_and_exit_code_2_with_nothing_written(
