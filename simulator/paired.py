@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ from simulator.instrument.sites import SiteKey, watching
 from simulator.kept import KeptRecord
 from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
-from simulator.provenance import canonical, run_config
+from simulator.provenance import canonical, model_config, run_config
 from simulator.record import ChannelRecord, SiteRecord
 from simulator.reference import Point, full_precision
 from simulator.run_dataset import run_dataset
@@ -81,12 +82,13 @@ def run_arms(
     state: State = FLOAT64,
     conditioning: Conditioning | None = None,
     subsample: int = 0,
+    reference: Model | None = None,
     progress: Progress | None = None,
 ) -> tuple[xr.Dataset, ...]:
     """Sample with full precision and with every arm on shared noise, and record the noise between them.
 
     Args:
-        arms: quantized networks of one model, with corrections.
+        arms: quantized networks of one model, or with ``reference`` of any derived from it, with corrections.
         sampler: any of ``samplers``.
         samples: number of samples.
         seed: of the noise stream.
@@ -97,16 +99,19 @@ def run_arms(
         state: arithmetic of full precision's x_t and update.
         conditioning: what samples are conditioned on, and guidance; the quantized networks' own if None.
         subsample: how many samples, the first ones, have epsilon and its noise kept whole at every step (float32).
+        reference: the network in full precision, where the quantized ones hold other modules or weights (balanced,
+            rotated, trained further); sites then have no counterpart and are not recorded. The arms' own if None.
         progress: called after each step.
 
     Returns:
         One dataset per arm; ``simulator.variables`` defines each variable.
 
     Raises:
-        BadInput: no arms, arms of different models, sizes below 1, unknown kinds, a model without a noise schedule, a
-            sampler of another prediction_type, a correction fitted for another use, conditions that do not fit.
+        BadInput: no arms, arms of different models (with ``reference``: that take other samples), sizes below 1,
+            unknown kinds, a model without a noise schedule, a sampler of another prediction_type, a correction fitted
+            for another use, conditions that do not fit.
     """
-    model = _check(arms, sampler, samples, batch_size, kinds, subsample)
+    model = _check(arms, sampler, samples, batch_size, kinds, subsample, sites, reference)
     conditioning = _shared_conditioning(arms, conditioning)
     settings = {
         "sampler": sampler.config(),
@@ -117,7 +122,9 @@ def run_arms(
         "batch_size": batch_size,
         "kinds": list(kinds),
         "sites": sites,
-        **({"subsample": subsample} if subsample else {}),  # keys of runs without one stay as they were
+        # keys of runs without these stay as they were
+        **({"subsample": subsample} if subsample else {}),
+        **({"reference": model_config(reference)} if reference is not None else {}),
     }
     configs = [run_config(arm.quantized, arm.correction, conditioning, **settings, **_own_state(arm)) for arm in arms]
     for arm, config in zip(arms, configs, strict=True):
@@ -128,11 +135,14 @@ def run_arms(
     noise = NoiseStream(seed, purpose)
     batches = range(0, samples, batch_size)
     total = len(batches) * len(sampler.updates)
-    with watching(model.module):
+    allow_float = arms[0].quantized.allow_float if reference is None else ()
+    with ExitStack() as watched:
+        for module in {id(m): m for m in (model.module, *(arm.quantized.model.module for arm in arms))}.values():
+            watched.enter_context(watching(module))
         for done, first in enumerate(batches):
             members = np.arange(first, min(first + batch_size, samples))
             call = call_for(model, conditioning, members)
-            for point in full_precision(model, arms[0].quantized.allow_float, sampler, state, noise, members, call):
+            for point in full_precision(model, allow_float, sampler, state, noise, members, call):
                 if INJECTED in kinds:
                     for network in networks.values():
                         network.inject(point)
@@ -152,8 +162,9 @@ def _own_state(arm: Arm) -> dict[str, Any]:
 
 
 def _check(
-    arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int, kinds: tuple[str, ...], subsample: int
-) -> Model:
+    arms: Sequence[Arm], sampler: Sampler, samples: int, batch_size: int, kinds: tuple[str, ...], subsample: int,
+    sites: bool, reference: Model | None,
+) -> Model:  # fmt: skip
     for name, value in (("samples", samples), ("batch_size", batch_size)):
         if value < 1:
             raise BadInput(f"{name} must be at least 1", got=value, fix="ask for one or more")
@@ -163,15 +174,7 @@ def _check(
         )
     if not kinds or not set(kinds) <= {INJECTED, ACCUMULATED}:
         raise BadInput(f"kinds must be among {INJECTED} and {ACCUMULATED}", got=kinds, fix="name one or both")
-    every = [arm.quantized.model for arm in arms]
-    models = {(model.weights_digest, id(model.module), id(model.decoder)): model for model in every}
-    if len(models) != 1:
-        raise BadInput(
-            "a paired run needs arms of one model", got=f"{len(models)} models", fix="make one run per model"
-        )
-    if len(found := {arm.quantized.allow_float for arm in arms}) != 1:
-        raise BadInput("arms of one run must allow the same modules in float", got=found, fix="make one run for each")
-    model = next(iter(models.values()))
+    model = _one_model(arms) if reference is None else _derived_from(reference, arms, sites)
     require_schedule(model.schedule)
     if sampler.prediction_type != model.prediction_type:
         raise BadInput(
@@ -180,6 +183,37 @@ def _check(
             fix="build the sampler with the model's",
         )
     return model
+
+
+def _one_model(arms: Sequence[Arm]) -> Model:
+    every = [arm.quantized.model for arm in arms]
+    models = {(model.weights_digest, id(model.module), id(model.decoder)): model for model in every}
+    if len(models) != 1:
+        raise BadInput(
+            "a paired run needs arms of one model", got=f"{len(models)} models",
+            fix="make one run per model, or name the reference that they derive from",
+        )  # fmt: skip
+    if len(found := {arm.quantized.allow_float for arm in arms}) != 1:
+        raise BadInput("arms of one run must allow the same modules in float", got=found, fix="make one run for each")
+    return next(iter(models.values()))
+
+
+def _derived_from(reference: Model, arms: Sequence[Arm], sites: bool) -> Model:
+    if sites:
+        raise BadInput(
+            "sites of another network have no counterpart in the reference", got="sites=True", fix="pass sites=False"
+        )
+    if not arms:
+        raise BadInput("a paired run needs an arm", got="none", fix="pass one or more")
+    for model in (arm.quantized.model for arm in arms):
+        for name in ("sample_shape", "prediction_type", "schedule", "conditions"):
+            if getattr(model, name) != getattr(reference, name):
+                raise BadInput(
+                    f"arms must have the reference's {name}, {getattr(reference, name)}",
+                    got=f"{getattr(model, name)} of {model.name}",
+                    fix="derive them from it",
+                )
+    return reference
 
 
 def _shared_conditioning(arms: Sequence[Arm], given: Conditioning | None) -> Conditioning | None:
