@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from samplers.errors import QnoiseError
+from studies.recipes.cli import app as methods_app
 from studies.sampler_names import SAMPLERS
 
 MODEL_HELP = "A shipped model, a diffusers folder (./path), or module:factory."
@@ -44,6 +45,9 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
 )
+
+
+app.add_typer(methods_app, name="methods")
 
 
 @app.callback()

@@ -37,7 +37,7 @@ def prediction_records(cells: Sequence[xr.Dataset]) -> list[Record]:
 def prediction_rows(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
     """Header and one row per record: measured with its standard error, then what each predictor is off by.
 
-    The first predictor is the prediction; a star marks where it misses.
+    The first predictor is the prediction, with its own standard error; a star marks where it misses.
     """
     rows = []
     for record in records:
@@ -47,10 +47,11 @@ def prediction_rows(records: Sequence[Record]) -> tuple[list[str], list[list[str
             [
                 record["sampler"], str(record["steps"]), record["scheme"], f"{record['measured']:.2f}",
                 f"{record['standard_error']:.2f}", str(record["samples"]), first,
-                *(f"{error:+.2f}" for error in errors[1:]),
+                f"{record['prediction_standard_error']:.2f}", *(f"{error:+.2f}" for error in errors[1:]),
             ]
         )  # fmt: skip
-    return ["sampler", "steps", "scheme", "measured", "s.e.", "samples", *records[0]["predicted"]], rows
+    first, *others = records[0]["predicted"]
+    return ["sampler", "steps", "scheme", "measured", "s.e.", "samples", first, "its s.e.", *others], rows
 
 
 def hits(records: Sequence[Record]) -> list[tuple[str, int, int]]:

@@ -18,13 +18,13 @@ def test_page__is_what_the_generator_writes() -> None:
 def record(sampler: str, measured: float, **predicted: float) -> dict:
     return {
         "sampler": sampler, "steps": 10, "scheme": "w8a8", "measured": measured, "standard_error": 0.05,
-        "samples": 64, "predicted": predicted,
+        "samples": 64, "predicted": predicted, "prediction_standard_error": 0.07,
     }  # fmt: skip
 
 
 def test_table__marks_misses_of_the_first_predictor_and_counts_hits() -> None:
     records = [record("ddim:0", 20.0, ours=21.0, other=18.0), record("ddpm", 20.0, ours=21.01, other=20.5)]
     header, rows = prediction_rows(records)
-    assert header[-2:] == ["ours", "other"]
-    assert [row[6] for row in rows] == ["+1.00", "+1.01 *"]
+    assert header[-3:] == ["ours", "its s.e.", "other"]
+    assert [row[-3:] for row in rows] == [["+1.00", "0.07", "-2.00"], ["+1.01 *", "0.07", "+0.50"]]
     assert hits(records) == [("ours", 1, 2), ("other", 1, 2), ("ours, ddim:0", 1, 1), ("ours, ddpm", 0, 1)]

@@ -1,0 +1,13 @@
+"""Yang et al.: ranges of the noisiest step, weights in groups."""
+
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.ranges import Steps, TrajectoryRanges
+from studies.recipes.stages.scheme import UseScheme
+
+RECIPE = Recipe(
+    "one-step-groupwise",
+    "Activation ranges of the noisiest step alone, weight scales shared by groups of input channels.",
+    Source("An Analysis on Quantizing Diffusion Transformers", "Yang et al.", "2024"),
+    (UseScheme("w{w}g32a{a}"), TrajectoryRanges(steps=Steps.NOISIEST)),
+    ("The paper does not state its group size for every table; groups of 32 fit these small layers.",),
+)

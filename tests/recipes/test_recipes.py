@@ -1,0 +1,146 @@
+"""Claim: a recipe is data that says all it does, does the same for the same seed, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from samplers import DDIM, DDPM, BadInput, NoiseSchedule
+from simulator import Arm, Scheme, run_arms
+from studies import cli
+from studies.recipes import known
+from studies.recipes.catalogue import find, shipped
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.correction import FitCorrection
+from studies.recipes.stages.ranges import Steps, TrajectoryRanges
+from studies.recipes.stages.scheme import UseScheme
+from studies.recipes.task import Bits, Task
+
+SAMPLER = DDIM(NoiseSchedule(), 4, 1.0)
+SOURCE = Source("a paper", "somebody", "somewhere")
+
+
+def small(recipe: Recipe) -> Recipe:
+    """The recipe on few samples."""
+    stages = [
+        dataclasses.replace(stage, samples=16) if isinstance(stage, TrajectoryRanges | FitCorrection) else stage
+        for stage in recipe.stages
+    ]
+    return dataclasses.replace(recipe, stages=tuple(stages))
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_recipe__says_what_it_is(name: str) -> None:
+    recipe = shipped()[name]
+    assert json.loads(json.dumps(recipe.config())) == recipe.config()
+    assert (recipe.source.title, recipe.source.authors, recipe.source.venue) > ("", "", "")
+    assert recipe.summary.endswith(".")
+    assert all(text.endswith(".") for text in recipe.deviations)
+
+
+def test_catalogue__has_a_recipe_per_file_and_a_file_per_recipe() -> None:
+    import pkgutil
+
+    files = {found.name.replace("_", "-") for found in pkgutil.iter_modules(known.__path__)}
+    assert files == set(shipped())
+    assert len({json.dumps(recipe.config()["stages"]) for recipe in shipped().values()}) == len(shipped())
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_recipe__gives_the_same_bytes_for_the_same_seed_and_others_for_another(tiny_model, one_thread, name) -> None:
+    task = Task(tiny_model, SAMPLER, Bits.parse("w4a8"), batch_size=16)
+
+    def result(seed: int) -> np.ndarray:
+        made = small(shipped()[name]).prepare(task, seed=seed)
+        (run,) = run_arms(
+            [Arm(made.network, made.correction)], SAMPLER, samples=8, sites=False, reference=made.reference
+        )
+        return run.state_accumulated.values
+
+    first = result(0)
+    assert first.tobytes() == result(0).tobytes()
+    assert np.isfinite(first).all()
+    if name != "dynamic-max":  # which fits nothing
+        assert first.tobytes() != result(1).tobytes()
+
+
+def test_stages__do_what_they_say(tiny_model, one_thread) -> None:
+    task = Task(tiny_model, SAMPLER, Bits(4, 8), batch_size=16)
+    stages = (UseScheme("w{w}g8a{a}-dyn"), TrajectoryRanges(16, steps=Steps.EACH))
+    made = Recipe("mine", "Mine.", SOURCE, stages).prepare(task)
+    assert made.network.scheme == Scheme.parse("w4g8a8-dyn")
+    assert [s.name for s in made.network.ranges.steps.sets] == ["0", "1", "2", "3"]
+    noisiest = Recipe("mine", "Mine.", SOURCE, (TrajectoryRanges(16, steps=Steps.NOISIEST),)).prepare(task)
+    assert noisiest.network.ranges.steps.sets[0].observed == (0,)
+    assert made.reference is tiny_model
+    assert made.seconds > 0
+
+
+def test_recipe__reports_its_work(tiny_model, one_thread) -> None:
+    heard = []
+    task = Task(tiny_model, SAMPLER, Bits(8, 8), batch_size=16)
+    small(shipped()["ptqd"]).prepare(task, report=lambda what, done, total: heard.append((what, done, total)))
+    assert [what for what, done, total in heard if done == total] == ["calibrating ranges", "fitting the correction"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Bits.parse("w4g64a8"), "written as w4a8"),
+        (lambda: Bits(1, 8), "bits of weights"),
+        (lambda: Bits(8, 17), "2 to 16"),
+        (lambda: Recipe("", "Mine.", SOURCE, (TrajectoryRanges(),)), "a name and stages"),
+        (lambda: Recipe("mine", "Mine.", SOURCE, ()), "a name and stages"),
+        (lambda: FitCorrection("ptqdd"), "correction must be one of"),
+        (lambda: FitCorrection("ptqd", 4), "at least 8"),
+        (lambda: find("ptqq"), "one of ptqd"),
+        (lambda: find("json:RECIPE"), "written module:NAME"),
+        (lambda: find("json:dumps"), "must be a Recipe"),
+    ],
+)
+def test_recipe__refuses_bad_input(make, says) -> None:
+    with pytest.raises(BadInput, match=says):
+        make()
+
+
+def test_recipe__refuses_before_the_work_what_it_cannot_do(tiny_model) -> None:
+    clipping = Task(tiny_model, DDPM(NoiseSchedule(), 4, clip_sample=True), Bits(8, 8))
+    with pytest.raises(BadInput, match="absorption needs a linear update"):
+        shipped()["ptqd"].prepare(clipping, report=lambda *_: pytest.fail("work began"))
+    with pytest.raises(BadInput, match="must calibrate ranges"):
+        Recipe("mine", "Mine.", SOURCE, (UseScheme(),)).prepare(Task(tiny_model, SAMPLER, Bits(8, 8)))
+
+
+def qnoise(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["qnoise", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)
+
+
+def test_methods__lists_all_shows_one_and_finds_your_own(monkeypatch, capsys, tmp_path) -> None:
+    assert qnoise(monkeypatch, "methods", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [recipe["name"] for recipe in listed] == list(shipped())
+    assert qnoise(monkeypatch, "methods") == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in shipped())
+    assert qnoise(monkeypatch, "methods", "show", "ptqd") == 0
+    shown = capsys.readouterr().out
+    assert "correction = ptqd, samples = 1024" in shown
+    assert all(deviation in shown for deviation in shipped()["ptqd"].deviations)
+    (tmp_path / "my_recipe.py").write_text(
+        "from studies.recipes.recipe import Recipe, Source\n"
+        "from studies.recipes.stages.ranges import TrajectoryRanges\n"
+        "MINE = Recipe('mine', 'Mine.', Source('t', 'a', 'v'), (TrajectoryRanges(32),))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert qnoise(monkeypatch, "methods", "show", "my_recipe:MINE", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["stages"][0]["samples"] == 32
+    assert qnoise(monkeypatch, "methods", "show", "nothing") == 2
+    assert "there must be a recipe of that name" in capsys.readouterr().err
