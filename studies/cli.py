@@ -132,6 +132,21 @@ def explain(
 
 
 @app.command()
+def claims(
+    claim: Annotated[list[str] | None, typer.Option(help="One of them; repeat for several. [default: all]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds of each. [default: the claim's own]", min=3)] = None,
+    quick: Annotated[bool, typer.Option(help="Tiny runs, to see that all of it works.")] = False,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
+) -> None:
+    """Measure published claims and print a verdict for each: confirmed, contradicted or inconclusive."""
+    from studies.claims.command import run_claims
+
+    run_claims(names=tuple(claim or ()), seeds=seeds, quick=quick, threads=threads, out=out, as_json=json)
+
+
+@app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A model with a training recipe, such as digits-unet.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, manifest and card.")] = Path("trained"),

@@ -1,0 +1,95 @@
+"""A published claim as something that can be found true or false."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from samplers.errors import BadInput
+from studies.claims.verdict import FEWEST_SEEDS, Direction
+from studies.recipes.recipe import Source
+
+Report = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+Measure = Callable[["Setting", int, Report], Mapping[str, float]]
+"""Called with (setting, seed, report): the value of every endpoint, NaN where there is none."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A number that a claim is about.
+
+    Args:
+        name: unique in its claim.
+        meaning: what it is, in a line.
+        unit: of its values.
+        direction: where the claim puts it.
+        smallest: from there on it would matter.
+    """
+
+    name: str
+    meaning: str
+    unit: str
+    direction: Direction
+    smallest: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a measurement runs on.
+
+    Args:
+        subject: name of a model.
+        samples: held-out samples per seed.
+        calibration_samples: samples that ranges and corrections are fitted on.
+        steps: of the sampler.
+        batch_size: samples per forward pass.
+    """
+
+    subject: str
+    samples: int = 512
+    calibration_samples: int = 256
+    steps: int = 50
+    batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, committed before its first full run.
+
+    Args:
+        name: as on the command line; another name for anything that changes here.
+        statement: what the paper says, in our words.
+        source: the paper.
+        endpoints: what is measured.
+        settings: on what; a verdict names its subject.
+        seeds: how many, 0 to seeds - 1.
+        measure: makes the endpoints' values.
+
+    Raises:
+        BadInput: no endpoint or setting, two of one name, or too few seeds.
+    """
+
+    name: str
+    statement: str
+    source: Source
+    endpoints: tuple[Endpoint, ...]
+    settings: tuple[Setting, ...]
+    measure: Measure
+    seeds: int = 5
+
+    def __post_init__(self) -> None:
+        for what, names in (
+            ("endpoints", [endpoint.name for endpoint in self.endpoints]),
+            ("subjects", [setting.subject for setting in self.settings]),
+        ):
+            if not names or len(set(names)) < len(names):
+                raise BadInput(f"{what} must have different names, one at least", got=names, fix="rename them")
+        if self.seeds < FEWEST_SEEDS:
+            raise BadInput(f"a claim needs at least {FEWEST_SEEDS} seeds", got=self.seeds, fix="use 5")
+
+    @property
+    def intervals(self) -> int:
+        """How many intervals it has, which hold together."""
+        return len(self.endpoints) * len(self.settings)

@@ -1,0 +1,99 @@
+"""``qnoise claims``: every claim measured over its seeds, one file per claim, subject and seed, then the table.
+
+The folder is named by what determines the values, a seed's file is put in place whole, and a call goes on where another
+stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from studies.claims.claim import Claim, Report, Setting
+
+CLAIMS = "claims.json"
+
+
+def run_claims(
+    *, names: tuple[str, ...], seeds: int | None, quick: bool, threads: int | None, out: Path, as_json: bool
+) -> None:
+    """Measure what is missing, and print the verdicts.
+
+    Raises:
+        BadInput: before the work, an unknown claim, too few seeds, a folder that cannot be written.
+    """
+    import torch  # noqa: F401 - before any kernel, as in ``qnoise run``
+
+    from simulator.provenance import run_key
+    from simulator.threads import set_threads
+    from studies.claims.catalogue import chosen
+    from studies.claims.table import HEADER, claim_records, claim_rows
+    from studies.console import jsonable, print_json, print_table, progress
+    from studies.main_job import available_threads
+    from studies.results import folder_for, json_bytes, require_writable
+    from studies.store import publish
+
+    asked = [_sized(claim, seeds, quick) for claim in chosen(names)]
+    count = available_threads() if threads is None else threads
+    require_writable(out)
+    set_threads(count)
+    values: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+    with progress() as report:
+        for claim in asked:
+            config = claim_config(claim, count, quick)
+            folder = folder_for(out, claim.name, run_key(config), "claim")
+            folder.mkdir(exist_ok=True)
+            publish(folder / "claim.json", json_bytes(config))
+            for setting in claim.settings:
+                values[claim.name, setting.subject] = [
+                    _value(claim, setting, seed, folder, report) for seed in range(claim.seeds)
+                ]
+    records = claim_records(asked, values)
+    if as_json:
+        print_json({"quick": quick, "claims": jsonable(records)})
+        return
+    print_table("claims, quick preset: no verdict to quote" if quick else "claims", HEADER, claim_rows(records))
+
+
+def _sized(claim: Claim, seeds: int | None, quick: bool) -> Claim:
+    """The claim with other seeds, or small: then its numbers say only that it runs."""
+    if quick:
+        small = tuple(
+            dataclasses.replace(setting, samples=16, calibration_samples=16, steps=4, batch_size=16)
+            for setting in claim.settings
+        )
+        return dataclasses.replace(claim, settings=small, seeds=seeds or 3)
+    return claim if seeds is None else dataclasses.replace(claim, seeds=seeds)
+
+
+def claim_config(claim: Claim, threads: int, quick: bool) -> dict[str, Any]:
+    """All that determines the values of every seed, as plain JSON values; how many seeds there are is no part."""
+    from simulator.models.loading import load
+    from simulator.provenance import NUMERICS_VERSION
+
+    return {
+        "claim": claim.name,
+        "endpoints": [endpoint.name for endpoint in claim.endpoints],
+        "settings": [dataclasses.asdict(setting) for setting in claim.settings],
+        "weights": [load(setting.subject).weights_digest for setting in claim.settings],
+        "threads": threads,
+        "numerics_version": NUMERICS_VERSION,
+        "preset": "quick" if quick else "full",
+    }
+
+
+def _value(claim: Claim, setting: Setting, seed: int, folder: Path, report: Report) -> Mapping[str, float]:
+    from studies.results import json_bytes
+    from studies.store import publish
+
+    path = folder / f"{setting.subject}-{seed}.json"
+    if not path.exists():
+        title = f"{claim.name}, {setting.subject}, seed {seed}"
+        found = claim.measure(setting, seed, lambda what, done, total: report(f"{title}: {what}", done, total))
+        # JSON has no NaN: null stands for it
+        publish(path, json_bytes({name: None if value != value else value for name, value in found.items()}))
+    read = json.loads(path.read_text(encoding="utf-8"))
+    return {name: float("nan") if value is None else value for name, value in read.items()}
