@@ -23,6 +23,7 @@ from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Rule, Scheme, Settings
 from simulator.instrument.scheme.patterns import select
 from simulator.instrument.survey import survey
+from simulator.models.registry import load
 
 T = torch.zeros(2, dtype=torch.long)
 
@@ -84,6 +85,13 @@ PROJECTIONS = [".to_q:linear", ".to_k:linear", ".to_v:linear", ".to_out.0:linear
 )  # fmt: skip
 def test_pattern__names(sites, pattern, names):
     assert {str(key) for key in select(pattern, sites)} == set(names)
+
+
+@pytest.mark.parametrize(("model", "count"), [("digits-unet", 1), ("digits-dit", 4), ("digits-latent", 1)])
+def test_pattern__names_every_projection_of_the_shipped_models(model, count):
+    sites = survey(load(model))
+    found = {name: [str(key) for key in select(f"@{name}", sites)] for name in ("query", "key", "value", "output")}
+    assert all(len(keys) == count and all(name in key for key in keys) for name, keys in found.items())
 
 
 def test_pattern__of_attention_and_weights_share_the_sites(sites):

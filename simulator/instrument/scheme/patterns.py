@@ -23,7 +23,7 @@ _PROJECTIONS = {
     "@query": {"to_q", "q_proj", "query", "wq", "q", "q_linear", "add_q_proj"},
     "@key": {"to_k", "k_proj", "key", "wk", "k", "k_linear", "add_k_proj"},
     "@value": {"to_v", "v_proj", "value", "wv", "v", "v_linear", "add_v_proj"},
-    "@output": {"to_out", "out_proj", "o_proj", "proj_out", "proj_attn", "wo", "proj", "to_add_out"},
+    "@output": {"to_out", "out_proj", "o_proj", "proj_out", "proj_attn", "wo", "proj", "to_add_out", "output"},
 }
 _ATTENTION_MODULES = ("attn", "attention", "mha")
 
