@@ -147,6 +147,36 @@ def claims(
 
 
 @app.command()
+def scoreboard(
+    recipe: Annotated[list[str] | None, typer.Option(help="As in qnoise methods; repeat. [default: all]")] = None,
+    bits: Annotated[list[str] | None, typer.Option(help="Such as w4a8; repeat. [default: w8a8 w8a6 w4a8 w4a4]")] = None,
+    subject: Annotated[list[str] | None, typer.Option(help="Model; repeat. [default: digits-unet digits-dit]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds per row. [default: 5]", min=3)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of DDIM with eta 1. [default: 20]")] = None,
+    samples: Annotated[int | None, typer.Option(help="Final samples of each cell. [default: 2048]")] = None,
+    quick: Annotated[bool, typer.Option(help="One model, one width, few samples: nothing to quote.")] = False,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("results"),
+    json: JsonOption = False,
+) -> None:
+    """Run recipes side by side: noise, quality of samples and cost, over seeds, against minmax."""
+    from studies.scoreboard.command import run_scoreboard
+
+    run_scoreboard(
+        recipes=tuple(recipe or ()),
+        bits=tuple(bits or ()),
+        subjects=tuple(subject or ()),
+        seeds=seeds,
+        steps=steps,
+        samples=samples,
+        quick=quick,
+        threads=threads,
+        out=out,
+        as_json=json,
+    )
+
+
+@app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A model with a training recipe, such as digits-unet.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, manifest and card.")] = Path("trained"),
