@@ -26,6 +26,9 @@ from simulator.models.conditioning import Conditioning, call_for, conditioning_c
 from simulator.models.registry import Model
 from simulator.provenance import model_config
 
+EVALUATE = "evaluate"
+"""Purpose of the noise stream of samples that judge something."""
+
 
 def collect(
     model: Model,
@@ -51,7 +54,8 @@ def collect(
         collection: the policy.
         samples: number of trajectories; how many points each gives is the policy's.
         seed: of the noise stream.
-        purpose: of the noise stream. What the policy draws comes from the stream of purpose ``"<purpose> steps"``.
+        purpose: of the noise stream, not "evaluate". What the policy draws comes from the stream of purpose
+            ``"<purpose> steps"``.
         batch_size: samples per forward pass.
         allow_float: patterns of sites and modules that stay in float, as the quantized network's.
         conditioning: what samples are conditioned on, and guidance.
@@ -61,13 +65,15 @@ def collect(
         The points, in order of loop index and then of member.
 
     Raises:
-        BadInput: a size below 1, a model without a noise schedule, a sampler with fractional timesteps, a policy that
-            does not fit or that picks outside the trajectories, or points that are not finite.
+        BadInput: a size below 1, the purpose "evaluate", a model without a noise schedule, a sampler with fractional
+            timesteps, a policy that does not fit or that picks outside the trajectories, or points that are not finite.
     """
     require_int("samples", samples, 1)
     require_int("batch_size", batch_size, 1)
     require_schedule(model.schedule)
     noise = NoiseStream(seed, purpose)
+    if purpose == EVALUATE:
+        raise BadInput("samples that fit something must not be those that evaluate it", got=purpose, fix="rename it")
     if not isinstance(collection, Collection):
         raise BadInput("collection must be a policy, such as Uniform()", got=repr(collection), fix="pass a value")
     timesteps = _timesteps(sampler)
