@@ -181,6 +181,8 @@ def test_active__from_an_observed_range_pass(tiny_model):
         ((3, 3, 3, 3), (0, 0, 1, 3), 1.2, 8, [0, 0, 2, 6]),
         ((3, 3), (7, 7), 1.2, 5, [3, 2]),  # nothing to tell steps apart: 2.5 each, to even, and one more
         ((0, 1), (0, 1), 3, 7, [0, 7]),
+        ((0, 2, 2, 3), (1, 1, 1, 1), 5, 5, [0, 1, 1, 3]),  # what is missing goes to the largest
+        ((0, 1, 1), (1, 0, 0), 3, 5, [3, 1, 1]),  # the weight is that of diversity
         ((0, 0, 0, 1, 1, 1), (0, 0, 0, 1, 1, 0), 1, 2, [0, 0, 0, 1, 1, 0]),
     ],
 )
