@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_modules import as_model
 
 from samplers.ddim import DDIM
 from samplers.errors import BadInput
@@ -242,8 +243,22 @@ def test_feature_scores__read_the_modules_input_along_the_trajectory(tiny_model)
 
 
 class Scalars(nn.Module):
+    """What it is given."""
+
     def forward(self, factor):
         return factor
+
+
+class Odd(nn.Module):
+    """A network whose inner module is given no features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Scalars()
+
+    def forward(self, x, timestep):
+        self.inner(timestep.float())
+        return x
 
 
 def test_feature_scores__refuse_modules_without_features(tiny_model):
@@ -261,4 +276,7 @@ def test_feature_scores__refuse_modules_without_features(tiny_model):
             feature_scores(tiny_model, sampler, module="idle", samples=1)
     finally:
         del tiny_model.module.idle
-    assert not tiny_model.module.norm._forward_pre_hooks
+    odd = as_model(Odd(), (4,))
+    with pytest.raises(BadInput, match="first argument"):
+        feature_scores(odd, DDIM(odd.schedule, 3), module="inner", samples=2)
+    assert not odd.module.inner._forward_pre_hooks

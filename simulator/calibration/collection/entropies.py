@@ -124,7 +124,7 @@ def step_entropies(
     """
     require_int("steps", steps, 1)
     require_int("groups", groups, 1)
-    if not isinstance(assignment, Assignment):
+    if isinstance(assignment, type) or not isinstance(assignment, Assignment):
         raise BadInput("assignment must be Hard() or Soft()", got=repr(assignment), fix="pass a value")
     operands = sorted({(site, role) for site, role, _ in ranges.bounds if role in roles})
     if not operands:

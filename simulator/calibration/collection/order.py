@@ -89,6 +89,6 @@ def require_order(order: Order | None) -> Order:
     """
     if order is None:
         return OneStep()
-    if not isinstance(order, Order):
+    if isinstance(order, type) or not isinstance(order, Order):
         raise BadInput("order must be OneStep() or Mixed()", got=repr(order), fix="pass a value")
     return order

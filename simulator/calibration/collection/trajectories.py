@@ -74,7 +74,7 @@ def collect(
     noise = NoiseStream(seed, purpose)
     if purpose == EVALUATE:
         raise BadInput("samples that fit something must not be those that evaluate it", got=purpose, fix="rename it")
-    if not isinstance(collection, Collection):
+    if isinstance(collection, type) or not isinstance(collection, Collection):
         raise BadInput("collection must be a policy, such as Uniform()", got=repr(collection), fix="pass a value")
     timesteps = _timesteps(sampler)
     picks = collection.picks(len(timesteps), samples, NoiseStream(seed, f"{purpose} steps"))
