@@ -15,6 +15,7 @@ from studies import cli
 from studies.recipes import known
 from studies.recipes.catalogue import find, shipped
 from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.collected import CollectedRanges
 from studies.recipes.stages.correction import FitCorrection
 from studies.recipes.stages.ranges import Steps, TrajectoryRanges
 from studies.recipes.stages.scheme import UseScheme
@@ -27,7 +28,9 @@ SOURCE = Source("a paper", "somebody", "somewhere")
 def small(recipe: Recipe) -> Recipe:
     """The recipe on few samples."""
     stages = [
-        dataclasses.replace(stage, samples=16) if isinstance(stage, TrajectoryRanges | FitCorrection) else stage
+        dataclasses.replace(stage, samples=16)
+        if isinstance(stage, TrajectoryRanges | CollectedRanges | FitCorrection)
+        else stage
         for stage in recipe.stages
     ]
     return dataclasses.replace(recipe, stages=tuple(stages))
