@@ -12,6 +12,7 @@ from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.instrument.contractions import PROBABILITY
 from simulator.instrument.scheme.settings import ActivationRange
+from simulator.instrument.weight_codes import WeightBounds
 from simulator.targets.description import AnyRequantizer, Target
 
 _RANGES = {ActivationRange.STATIC: "", ActivationRange.TENSOR: " dynamic", ActivationRange.ROW: " per row"}
@@ -39,6 +40,7 @@ class Treatment:
         block: block format of weight and operands.
         target: the machine that computes the site, or None.
         in_float: whether it stays in float32.
+        weight_bounds: given bounds of the weight, None for its own extremes.
     """
 
     operands: Mapping[str, Operand] = field(hash=False)
@@ -50,6 +52,7 @@ class Treatment:
     block: BlockFormat | None = None
     target: Target | None = None
     in_float: bool = False
+    weight_bounds: WeightBounds | None = None
 
     @property
     def weight_bits(self) -> int:
