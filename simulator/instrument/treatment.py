@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from simulator.arithmetic.accumulator import Accumulator, Overflow
 from simulator.arithmetic.block_formats import BlockFormat
+from simulator.arithmetic.granularity import PerTensor
 from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
@@ -108,7 +109,10 @@ class Treatment:
         words = [f"a{operand.spec.format.bits}{_RANGES[operand.range]}" for operand in self.operands.values()]
         if self.weight:
             size = self.weight.granularity.group_size(1)
-            words += [f"w{self.weight.format.bits}"] + ([f"g{size}"] if size else [])
+            kinds = ["asymmetric"] * (not self.weight.symmetric) + ["per tensor"] * (
+                self.weight.granularity == PerTensor()
+            )
+            words += [f"w{self.weight.format.bits}"] + ([f"g{size}"] if size else []) + ([] if self.target else kinds)
         if self.output:
             words.append(f"o{self.output.format.bits}")
         if isinstance(self.accumulator, PairAccumulator):
