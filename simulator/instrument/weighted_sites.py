@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from simulator.arithmetic.quantizer import QuantSpec
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.forward import forward
+from simulator.instrument.rungs import Rung
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.weight_codes import weight_codes
 from simulator.models.conditioning import Conditioning
@@ -46,7 +48,8 @@ def clipped_weights(network: QuantizedModel, *, step: int | None = None) -> dict
     """How many elements of each weight lie beyond the range of its codes, in execution order.
 
     A symmetric weight over its own extremes has none; of an asymmetric one the extremes may be cut off, by one code at
-    most, where scale and zero point are both rounded. Sites in float and in block formats are left out.
+    most, where scale and zero point are both rounded. Sites whose weights are not integers (in float, in block formats,
+    or all of them on the rung ACTIVATIONS) are left out.
 
     Args:
         network: the quantized network; nothing of it runs in integers here.
@@ -55,13 +58,26 @@ def clipped_weights(network: QuantizedModel, *, step: int | None = None) -> dict
     Raises:
         BadInput: no step given where one is needed.
     """
-    found: dict[SiteKey, int] = {}
+    return clipped_by_step(network, (step,))[0]
+
+
+def clipped_by_step(network: QuantizedModel, steps: Sequence[int | None]) -> list[dict[SiteKey, int]]:
+    """:func:`clipped_weights` at each of these steps, in one pass."""
+    found: list[dict[SiteKey, int]] = [{} for _ in steps]
+    if network.rung is Rung.ACTIVATIONS:
+        return found
 
     def look(site: SiteKey, contraction: Weighted) -> None:
-        treatment = network.treatment(site, step)
-        if treatment.weight is not None:
-            weight = emulation.array(contraction.weight)
-            found[site] = weight_codes(contraction, weight, treatment.weight, treatment.weight_bounds).clipped
+        known: dict[QuantSpec, int] = {}
+        for step, counts in zip(steps, found, strict=True):
+            treatment = network.treatment(site, step)
+            spec = treatment.weight
+            if spec is None:
+                continue
+            if spec not in known:
+                weight = emulation.array(contraction.weight)
+                known[spec] = weight_codes(contraction, weight, spec, treatment.weight_bounds).clipped
+            counts[site] = known[spec]
 
     visit_weights(network.model, look, allow_float=network.allow_float, conditioning=network.conditioning)
     return found
