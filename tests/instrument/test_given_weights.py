@@ -200,6 +200,22 @@ def test_run__names_the_bounds_in_its_key_and_counts_what_they_cut_off(tiny_mode
     assert clipped_weights(network.on(Rung.ACTIVATIONS)) == {}
 
 
+def test_operand_errors__see_what_given_bounds_cut_off(tiny_model):
+    sampler = DDIM(tiny_model.schedule, 2)
+    ranges = simulator.calibrate_ranges(tiny_model, sampler, samples=2)
+    own = QuantizedModel(tiny_model, Scheme.parse("w8a8"), ranges)
+    network = QuantizedModel(tiny_model, own.scheme, ranges.with_weights(halved(own)))
+    plain, cut = (simulator.observe_operands(each, sampler, samples=2) for each in (own, network))
+    lost = clipped_weights(network)
+    for facts in network.sites:
+        if facts.weight_shape is None:
+            continue
+        shares = [each.operand_clipped_share.sel(site=str(facts.key), operand="right").values for each in (plain, cut)]
+        assert np.all(shares[0] == 0)
+        assert np.allclose(shares[1], lost[facts.key] / np.prod(facts.weight_shape))
+        assert lost[facts.key] > 0
+
+
 def wrong(network, bounds):
     """(bounds, scheme, part of the message) of what is refused."""
     linear = next(site for site in bounds if site.module == "qkv")
