@@ -76,11 +76,12 @@ def test_ranges__carry_a_digest_of_what_is_given():
         {SITE: bounds(1, np.nextafter(2, 3)), OTHER: bounds(3)},
         {SITE: bounds(3), OTHER: bounds(1, 2)},
         {SITE: bounds(1, 2)},
+        {OTHER: bounds(1, 2)},
         {SITE: (bounds(1, 2)[0].T, bounds(1, 2)[1].T), OTHER: bounds(3)},
         {SITE: (np.array([[-1.0], [-1.0]]), np.array([[1.0], [2.0]])), OTHER: bounds(3)},
     ):
         digests.add(plain.with_weights(other).source[DIGEST])
-    assert len(digests) == 6
+    assert len(digests) == 7
     assert one.with_weights({SITE: bounds(1, 3)}).weights[SITE][1][1] == 3
     assert one.with_weights({}, {"observer": "mine"}).source["weights"] == {"observer": "mine"}
     assert DIGEST not in replace(one, bounds={}).source
