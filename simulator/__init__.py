@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simulator.calibration.search import LpSearch, PercentileSearch
     from simulator.calibration.steps import StepSet, StepSets
     from simulator.calibration.trajectory import calibrate_ranges
+    from simulator.calibration.weights import weight_ranges
     from simulator.correction import Correction, NoCorrection
     from simulator.instrument.quantized import QuantizedModel
     from simulator.instrument.scheme import Scheme
@@ -60,6 +61,7 @@ __all__ = [
     "run_arms",
     "set_threads",
     "survey",
+    "weight_ranges",
 ]  # fmt: skip
 
 _MODULES = {
@@ -74,6 +76,7 @@ _MODULES = {
     "calibration.search": ("LpSearch", "PercentileSearch"),
     "calibration.steps": ("StepSet", "StepSets"),
     "calibration.trajectory": ("calibrate_ranges",),
+    "calibration.weights": ("weight_ranges",),
     "correction": ("Correction", "NoCorrection"),
     "instrument.quantized": ("QuantizedModel",),
     "instrument.rungs": ("Rung",),

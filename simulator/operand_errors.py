@@ -108,7 +108,7 @@ class _Observed:
 
         def add(step: int, site: SiteKey, contraction: Contraction, output: Tensor) -> None:
             at = step, self._index[site]
-            treatment = self._quantized.plan.at(site, step)
+            treatment = self._quantized.treatment(site, step)
             covered = _covered(treatment, self._quantized)
             self._means["site_covered"][at] = covered
             self._means["site_signal_power"][at] += share * _power(output)

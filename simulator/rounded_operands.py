@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simulator.arithmetic.quantizer import Quantized, QuantSpec, dequantize, quantize_to_range
+from simulator.arithmetic.quantizer import Quantized, QuantSpec, dequantize
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, MatMul, Weighted
 from simulator.instrument.emulation import array
 from simulator.instrument.machines.machine import Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.treatment import Treatment
+from simulator.instrument.weight_codes import WeightBounds, outputs_first, own_layout, weight_codes
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def operands(contraction: Contraction, treatment: Treatment, parameters: Paramet
         left, right = run_time
         return left, right
     assert treatment.weight is not None
-    return run_time[0], _weight(contraction, treatment.weight)
+    return run_time[0], _weight(contraction, treatment.weight, treatment.weight_bounds)
 
 
 def product(contraction: Contraction, left: Tensor, right: Tensor) -> Tensor:
@@ -65,18 +66,14 @@ def product(contraction: Contraction, left: Tensor, right: Tensor) -> Tensor:
     return replace(contraction, input=left, weight=right, bias=None).float()
 
 
-def _weight(operation: Weighted, spec: QuantSpec) -> Rounded:
+def _weight(operation: Weighted, spec: QuantSpec, bounds: WeightBounds | None) -> Rounded:
     """Scales lie along axis 0 of a layout with outputs first, which a transposed convolution's weight has not."""
     values = array(operation.weight)
-    if not isinstance(operation, ConvTranspose):
-        return _rounded(values, quantize_to_range(values, spec))
-    groups, (channels, outputs, *kernel) = operation.geometry.groups, values.shape
-    split = np.ascontiguousarray(values.reshape(groups, channels // groups, outputs, *kernel).swapaxes(1, 2))
-    plain = split.reshape(groups * outputs, channels // groups, *kernel)
-    found = _rounded(plain, quantize_to_range(plain, spec))
+    made = weight_codes(operation, values, spec, bounds)
+    found = _rounded(outputs_first(operation, values), made)
 
     def back(tensor: Tensor) -> Tensor:
-        return tensor.reshape(split.shape).transpose(1, 2).reshape(values.shape)
+        return torch.from_numpy(own_layout(operation, tensor.numpy()))
 
     return Rounded(back(found.exact), back(found.error), back(found.step), back(found.clip), found.intervals)
 

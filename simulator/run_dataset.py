@@ -12,6 +12,7 @@ from samplers.sampler import Sampler
 from simulator.correction import Correction
 from simulator.decoded import DecodedRecord
 from simulator.instrument.quantized import QuantizedModel
+from simulator.instrument.weighted_sites import clipped_by_step
 from simulator.moments import moment_names
 from simulator.provenance import canonical, environment, run_key
 from simulator.record import ChannelRecord, SiteRecord
@@ -90,13 +91,17 @@ def _per_step(sampler: Sampler, correction: Correction) -> dict[str, np.ndarray]
 
 
 def _site_facts(quantized: QuantizedModel, steps: int) -> dict[str, np.ndarray]:
-    """Bits stand by step and site where the scheme's rules name steps, else by site."""
+    """Bits stand by step and site where the scheme's rules name steps, else by site; so do clipped weights."""
     facts = quantized.sites
-    plan = [[quantized.plan.at(f.key, step) for f in facts] for step in (range(steps) if _by_step(quantized) else (0,))]
+    told = range(steps) if _by_step(quantized) else (0,)
+    plan = [[quantized.plan.at(f.key, step) for f in facts] for step in told]
     bits = {
         "weight_bits": np.array([[treatment.weight_bits for treatment in row] for row in plan], np.int64),
         "activation_bits": np.array([[treatment.activation_bits for treatment in row] for row in plan], np.int64),
     }
+    if quantized.ranges.weights:
+        lost = clipped_by_step(quantized, told)
+        bits["weight_clipped"] = np.array([[counts.get(f.key, 0) for f in facts] for counts in lost], np.int64)
     if _by_step(quantized):
         named = {f"site_step_{name}": array for name, array in bits.items()}
     else:

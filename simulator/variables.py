@@ -173,6 +173,20 @@ VARIABLES = (
         "as site_weight_bits, of schemes whose rules name steps",
     ),
     Variable(
+        "site_weight_clipped",
+        ("site",),
+        "1",
+        "clipped weight elements",
+        "weight elements whose code fell outside its range before clipping; absent where no weight has given bounds",
+    ),
+    Variable(
+        "site_step_weight_clipped",
+        ("step", "site"),
+        "1",
+        "clipped weight elements",
+        "as site_weight_clipped, of schemes whose rules name steps",
+    ),
+    Variable(
         "site_step_activation_bits",
         ("step", "site"),
         "bit",

@@ -210,16 +210,23 @@ def quantize(x: np.ndarray, spec: QuantSpec, scale: np.ndarray, zero_point: np.n
     return Quantized(codes, scale, zero_point, spec, int(clipped))
 
 
-def quantize_to_range(x: np.ndarray, spec: QuantSpec) -> Quantized:
+def quantize_to_range(x: np.ndarray, spec: QuantSpec, bounds: tuple[np.ndarray, np.ndarray] | None = None) -> Quantized:
     """Quantize ``x`` with parameters that cover its own minimum and maximum in every group of the granularity.
 
+    Args:
+        x: float32 array.
+        spec: format, granularity, rounding, rule and scale format.
+        bounds: (low, high) in the granularity's parameter shape, to cover these instead; what lies beyond is clipped
+            and counted.
+
     Raises:
-        BadInput: no float32 array, no elements, or as :func:`parameters_from_range`.
+        BadInput: no float32 array, no elements, or as :func:`parameters_from_range` and :func:`quantize`.
     """
     require_array("x", x, np.float32)
     require_kind("spec", spec, QuantSpec)
-    low, high = spec.granularity.reduce(x, np.minimum), spec.granularity.reduce(x, np.maximum)
-    scale, zero_point = parameters_from_range(low, high, spec)
+    if bounds is None:
+        bounds = spec.granularity.reduce(x, np.minimum), spec.granularity.reduce(x, np.maximum)
+    scale, zero_point = parameters_from_range(*bounds, spec)
     return quantize(x, spec, scale, zero_point)
 
 

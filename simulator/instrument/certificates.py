@@ -38,7 +38,7 @@ def certificates(network: QuantizedModel, *, step: int | None = None) -> dict[Si
     found: dict[SiteKey, Certificate] = {}
 
     def handle(site: SiteKey, contraction: Contraction) -> Tensor:
-        treatment = network.plan.at(site, step)
+        treatment = network.treatment(site, step)
         if not (treatment.in_float or treatment.block or treatment.target):
             found[site] = _certificate(network, site, contraction, treatment, step)
         return contraction.float()
@@ -61,7 +61,7 @@ def _certificate(
         left, right = largest
         return certify(contraction.left.shape[-1] * right, left)
     assert treatment.weight is not None
-    weight = emulation.prepared(contraction, contraction.weight.detach(), treatment.weight)
+    weight = emulation.prepared(contraction, contraction.weight.detach(), treatment.weight, treatment.weight_bounds)
     bound = weight.certificate(largest[0]).bound
     held = treatment.output is not None and len(weight.groups) == 1 and bias_of(treatment.requantizer) is BiasKind.INT32
     if held and "input" in formats:

@@ -17,20 +17,19 @@ from torch import Tensor
 
 from simulator.arithmetic import contract
 from simulator.arithmetic.operands import Activation, ScaledFormat, quantize_image, quantize_matrices
-from simulator.arithmetic.quantizer import QuantSpec, quantize_to_range
+from simulator.arithmetic.quantizer import QuantSpec
 from simulator.arithmetic.transposed import conv_transpose as engine_conv_transpose
-from simulator.arithmetic.transposed import flipped_kernel
 from simulator.arithmetic.weights import PreparedWeight, prepare_weight
 from simulator.instrument.contractions import Conv, ConvTranspose, Linear, MatMul, Weighted
+from simulator.instrument.weight_codes import WeightBounds, flipped, weight_codes
 
 
-def prepared(operation: Weighted, weight: Tensor, spec: QuantSpec) -> PreparedWeight:
+def prepared(
+    operation: Weighted, weight: Tensor, spec: QuantSpec, bounds: WeightBounds | None = None
+) -> PreparedWeight:
     """``weight``, in the layout of ``operation.weight``, quantized and packed; output channels on axis 0."""
-    codes = array(weight)
-    if isinstance(operation, ConvTranspose):
-        codes = flipped_kernel(codes, operation.geometry.groups)
     parts = 1 if isinstance(operation, Linear) else operation.geometry.groups
-    return prepare_weight(quantize_to_range(codes, spec), parts=parts)
+    return prepare_weight(flipped(operation, weight_codes(operation, array(weight), spec, bounds)), parts=parts)
 
 
 def weighted(operation: Weighted, how: ScaledFormat, weight: PreparedWeight) -> tuple[Tensor, int]:

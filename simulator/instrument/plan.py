@@ -50,6 +50,10 @@ class Plan:
             )
         return self._treat(site, tuple(index for index, rule in rules if rule.holds(step or 0)))
 
+    def treatments(self, site: SiteKey) -> tuple[Treatment, ...]:
+        """Every treatment that a site gets at some step, in the order of steps, each once."""
+        return tuple(dict.fromkeys(self.at(site, step) for step in self._steps_to_check(site)))
+
     def _resolve(self, site: SiteKey, rules: tuple[int, ...]) -> Treatment:
         settings = DEFAULTS | self.scheme.settings
         for index in rules:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from simulator.instrument.contractions import Contraction, MatMul, Weighted
 from simulator.instrument.coverage import Coverage, Done, cover
 from simulator.instrument.emulating import Emulating, EmulatingParts, Watcher
 from simulator.instrument.forward import Call, forward
+from simulator.instrument.given_bounds import given_bounds
 from simulator.instrument.intermediates import rounded, rounding
 from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.machine import Emulated, Machine
@@ -39,14 +41,16 @@ class QuantizedModel:
     Args:
         model: the network.
         scheme: what each site gets.
-        ranges: calibrated bounds of every run-time operand with a static range, and of every requantized output.
+        ranges: calibrated bounds of every run-time operand with a static range, and of every requantized output; bounds
+            of weights, where they are not to be their own extremes.
         allow_float: patterns of sites and modules that stay in float (``Allowance``), such as recurrent cells.
         rung: how much of the scheme is simulated; all of it by default.
         conditioning: what samples are conditioned on, and guidance; in a call by itself, row i is sample i.
 
     Raises:
-        BadInput: ranges of a site or operand are missing, or were calibrated on other weights; a pattern of the scheme
-            names no site, or its target lacks what it asks for.
+        BadInput: ranges of a site or operand are missing, or were calibrated on other weights; bounds of a weight that
+            is none, or of another shape than its scales; a pattern of the scheme names no site, or its target lacks
+            what it asks for.
         UncoveredContraction: a contraction that no site covers.
     """
 
@@ -73,6 +77,7 @@ class QuantizedModel:
         self.sites: tuple[SiteFacts, ...] = survey(model, allow_float=self.allow_float, conditioning=conditioning)
         self.plan = Plan(scheme, self.sites)
         self._facts: Mapping[SiteKey, SiteFacts] = {facts.key: facts for facts in self.sites}
+        self._given = given_bounds(ranges, self.plan)
         self._weights: dict[tuple[SiteKey, Hashable], tuple[Tensor, Any]] = {}
         self._machines: dict[tuple[SiteKey, str], dict[Treatment, Machine | None]]
         self.float_format: FloatFormat
@@ -183,8 +188,17 @@ class QuantizedModel:
             known[treatment] = None
             if not treatment.in_float:
                 parameters = calibrated(treatment, site, self.ranges, step)
-                known[treatment] = machine(treatment, site.operation, parameters, self.rung)
+                known[treatment] = machine(self.treatment(site, step), site.operation, parameters, self.rung)
         return known[treatment]
+
+    def treatment(self, site: SiteKey, step: int | None = None) -> Treatment:
+        """What a site gets: that of the plan, with the given bounds of its weight.
+
+        Raises:
+            BadInput: no step where one is needed.
+        """
+        planned, given = self.plan.at(site, step), self._given.get(site)
+        return planned if given is None or planned.in_float else replace(planned, weight_bounds=given)
 
     def formats(self, site: SiteKey, step: int | None = None) -> Mapping[str, ScaledFormat]:
         """Format, scale and zero point of each static run-time operand of a site, by role.

@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from samplers.errors import BadInput
 from simulator.arithmetic.block_formats import BlockFormat
 from simulator.arithmetic.formats import IntFormat
-from simulator.arithmetic.granularity import Granularity, PerAxis, PerGroup
+from simulator.arithmetic.granularity import Granularity, PerAxis, PerGroup, PerTensor
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.arithmetic.requantize import REQUANTIZERS
 from simulator.instrument.contractions import PROBABILITY
-from simulator.instrument.scheme.settings import BLOCKS, DEFAULTS, ActivationRange, Settings
+from simulator.instrument.scheme.settings import (
+    BLOCKS,
+    DEFAULTS,
+    ActivationRange,
+    Settings,
+    WeightGranularity,
+)
 from simulator.instrument.survey import SiteFacts
 from simulator.instrument.target_resolution import on_target
 from simulator.instrument.treatment import Operand, Treatment
@@ -48,14 +54,7 @@ def _on_engine(settings: Settings, facts: SiteFacts) -> Treatment:
         return _treatment(settings, {}, None, None, block=block)
     assert settings.rounding is not None
     operands = {role: _operand(settings, role) for role in facts.roles}
-    weight = None
-    if facts.weight_shape is not None:
-        granularity: Granularity = PerGroup(1, settings.group_size, (0,)) if settings.group_size else PerAxis((0,))
-        assert settings.weight_bits is not None
-        weight = QuantSpec(
-            IntFormat(settings.weight_bits, signed=True, narrow=True), granularity, symmetric=True,
-            rounding=settings.rounding,
-        )  # fmt: skip
+    weight = None if facts.weight_shape is None else _weight(settings, facts)
     output = None
     if isinstance(settings.accumulator, PairAccumulator):
         _require_pairs(facts, operands, weight)
@@ -63,6 +62,25 @@ def _on_engine(settings: Settings, facts: SiteFacts) -> Treatment:
         output = QuantSpec(IntFormat(settings.output_bits, signed=False), rounding=settings.rounding)
         _require_requantizer(settings, facts, operands)
     return _treatment(settings, operands, weight, output)
+
+
+def _weight(settings: Settings, facts: SiteFacts) -> QuantSpec:
+    assert settings.weight_bits is not None
+    assert settings.rounding is not None
+    granularity: Granularity = PerAxis((0,))
+    if settings.weight_granularity is WeightGranularity.TENSOR:
+        if settings.group_size:
+            raise BadInput(
+                "a weight has one scale per tensor or groups of input channels, not both",
+                got=f"group_size = {settings.group_size} at {facts.key}",
+                fix="set group_size = 0, or drop weight_granularity",
+            )
+        granularity = PerTensor()
+    elif settings.group_size:
+        granularity = PerGroup(1, settings.group_size, (0,))
+    symmetric = settings.weight_symmetric is not False
+    format = IntFormat(settings.weight_bits, signed=symmetric, narrow=symmetric)
+    return QuantSpec(format, granularity, symmetric=symmetric, rounding=settings.rounding)
 
 
 def _operand(settings: Settings, role: str) -> Operand:
@@ -88,16 +106,23 @@ def _require_plain(settings: Settings, facts: SiteFacts) -> None:
                 got=f"{name} = {getattr(settings, name)} at {facts.key}",
                 fix='drop it, or give the site block = "integers" by a rule',
             )
+    for name in ("weight_granularity", "weight_symmetric"):
+        if getattr(settings, name) is not None:
+            raise BadInput(
+                "block formats state the scales of weights themselves",
+                got=f"{name} at {facts.key}",
+                fix='drop it, or give the site block = "integers" by a rule',
+            )
 
 
 def _require_pairs(facts: SiteFacts, operands: Mapping[str, Operand], weight: QuantSpec | None) -> None:
     """Pairs of products saturate where unsigned bytes meet signed ones."""
     fits = all(o.range is not ActivationRange.ROW and o.spec.format.bits <= 8 for o in operands.values())
-    if not fits or weight is None or weight.format.bits > 8:
+    if not fits or weight is None or weight.format.bits > 8 or not weight.format.signed:
         raise BadInput(
             "a pair accumulator multiplies unsigned bytes by a weight of signed bytes",
             got=str(facts.key),
-            fix="set it by a rule for @weights, with at most 8 bits and no scales per row",
+            fix="set it by a rule for @weights, with at most 8 bits, symmetric weights and no scales per row",
         )
 
 

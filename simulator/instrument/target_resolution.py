@@ -8,10 +8,12 @@ from samplers.errors import BadInput
 from simulator.arithmetic.granularity import PerAxis, PerTensor
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.instrument.contractions import PROBABILITY
-from simulator.instrument.scheme.settings import ActivationRange, Settings
+from simulator.instrument.scheme.settings import ActivationRange, Settings, WeightGranularity
 from simulator.instrument.survey import SiteFacts
 from simulator.instrument.treatment import Operand
 from simulator.targets.description import BiasKind, Kernel, Parameters, Target
+
+_GRANULARITIES = {WeightGranularity.CHANNEL: PerAxis((0,)), WeightGranularity.TENSOR: PerTensor()}
 
 
 def on_target(
@@ -81,14 +83,22 @@ def _operand(settings: Settings, facts: SiteFacts, target: Target, role: str, we
 
 
 def _weight(settings: Settings, facts: SiteFacts, target: Target) -> QuantSpec:
-    """The target's spec of this width with most scales, or with the group size asked for."""
+    """The target's spec of this width with most scales, or with the groups, scales and symmetry asked for."""
     specs = [spec for spec in target.weights if spec.format.bits == settings.weight_bits]
     if settings.group_size:
         specs = [spec for spec in specs if spec.granularity.group_size(1) == settings.group_size]
+    if settings.weight_granularity is not None:
+        specs = [spec for spec in specs if spec.granularity == _GRANULARITIES[settings.weight_granularity]]
+    if settings.weight_symmetric is not None:
+        specs = [spec for spec in specs if spec.symmetric is settings.weight_symmetric]
     specs.sort(key=lambda spec: spec.granularity == PerAxis((0,)), reverse=True)
     if not specs:
         groups = f" in groups of {settings.group_size}" if settings.group_size else ""
-        raise _lacks(target, "weights", f"{settings.weight_bits} bits{groups}", facts)
+        granularity = settings.weight_granularity
+        scales = "" if granularity is None else f", one scale per {granularity.value}"
+        kinds = {None: "", True: ", symmetric", False: ", asymmetric"}
+        wanted = f"{settings.weight_bits} bits{groups}{scales}{kinds[settings.weight_symmetric]}"
+        raise _lacks(target, "weights", wanted, facts)
     return specs[0]
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from simulator.arithmetic.accumulator import Accumulator, Overflow
 from simulator.arithmetic.block_formats import BlockFormat
+from simulator.arithmetic.granularity import PerTensor
 from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.instrument.contractions import PROBABILITY
 from simulator.instrument.scheme.settings import ActivationRange
+from simulator.instrument.weight_codes import WeightBounds
 from simulator.targets.description import AnyRequantizer, Target
 
 _RANGES = {ActivationRange.STATIC: "", ActivationRange.TENSOR: " dynamic", ActivationRange.ROW: " per row"}
@@ -39,6 +41,7 @@ class Treatment:
         block: block format of weight and operands.
         target: the machine that computes the site, or None.
         in_float: whether it stays in float32.
+        weight_bounds: given bounds of the weight, None for its own extremes.
     """
 
     operands: Mapping[str, Operand] = field(hash=False)
@@ -50,6 +53,7 @@ class Treatment:
     block: BlockFormat | None = None
     target: Target | None = None
     in_float: bool = False
+    weight_bounds: WeightBounds | None = None
 
     @property
     def weight_bits(self) -> int:
@@ -105,7 +109,10 @@ class Treatment:
         words = [f"a{operand.spec.format.bits}{_RANGES[operand.range]}" for operand in self.operands.values()]
         if self.weight:
             size = self.weight.granularity.group_size(1)
-            words += [f"w{self.weight.format.bits}"] + ([f"g{size}"] if size else [])
+            kinds = ["asymmetric"] * (not self.weight.symmetric) + ["per tensor"] * (
+                self.weight.granularity == PerTensor()
+            )
+            words += [f"w{self.weight.format.bits}"] + ([f"g{size}"] if size else []) + ([] if self.target else kinds)
         if self.output:
             words.append(f"o{self.output.format.bits}")
         if isinstance(self.accumulator, PairAccumulator):

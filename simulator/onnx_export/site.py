@@ -16,7 +16,7 @@ from torch import Tensor
 from samplers.errors import BadInput
 from simulator import targets
 from simulator.arithmetic.operands import ScaledFormat
-from simulator.arithmetic.quantizer import Quantized, parameters_from_range, quantize_to_range
+from simulator.arithmetic.quantizer import Quantized, parameters_from_range
 from simulator.calibration.ranges import OUTPUT
 from simulator.instrument.contractions import Contraction, ConvTranspose, MatMul
 from simulator.instrument.emulation import array
@@ -26,6 +26,7 @@ from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import ActivationRange
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts
+from simulator.instrument.weight_codes import weight_codes
 from simulator.targets import OutputSpec
 
 TARGET = targets.target("onnxruntime")
@@ -125,9 +126,9 @@ def _site(quantized: QuantizedModel, facts: SiteFacts, contraction: Contraction)
     output = OutputSpec(np.float32(scale), int(zero_point), ACTIVATION.format)
     if isinstance(contraction, MatMul):
         return DeployedSite(key, contraction, operands, output, None, None)
-    spec = quantized.plan.at(key).weight
-    assert spec is not None
-    found = quantize_to_range(array(contraction.weight), spec)
+    treatment = quantized.treatment(key)
+    assert treatment.weight is not None
+    found = weight_codes(contraction, array(contraction.weight), treatment.weight, treatment.weight_bounds)
     weight = Quantized(found.codes, found.scale, found.zero_point, WEIGHT)
     bias = None
     if contraction.bias is not None:

@@ -84,8 +84,16 @@ def quantize_activation(
     return quantize(x, spec, scale, zero_point)
 
 
-def quantize_weight(target: Target, w: np.ndarray, *, spec: QuantSpec | None = None) -> Quantized:
+def quantize_weight(
+    target: Target,
+    w: np.ndarray,
+    *,
+    spec: QuantSpec | None = None,
+    bounds: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Quantized:
     """Codes of a float32 weight over its own range in each group, by the target's rule (the first spec by default).
+
+    ``bounds``, (low, high) in the spec's parameter shape, replace its own range; what lies beyond is clipped.
 
     Raises:
         BadInput: another spec, or as :func:`quantize_to_range`.
@@ -93,7 +101,7 @@ def quantize_weight(target: Target, w: np.ndarray, *, spec: QuantSpec | None = N
     spec = spec or target.weights[0]
     if spec not in target.weights:
         raise BadInput(f"{target} takes weights as its own specs say", got=spec, fix="use one of .weights")
-    return quantize_to_range(w, spec)
+    return quantize_to_range(w, spec, bounds)
 
 
 def linear(

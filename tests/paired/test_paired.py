@@ -19,7 +19,9 @@ from samplers.loop import sample
 from samplers.noise import NoiseStream
 from samplers.state import FLOAT64, BFloat16State, Float16State, Float32State
 from simulator.attribution import attribute
+from simulator.calibration.observers import MinMax
 from simulator.calibration.trajectory import calibrate_ranges
+from simulator.calibration.weights import weight_ranges
 from simulator.correction import NoCorrection
 from simulator.instrument.forward import forward
 from simulator.instrument.machines.machine import Emulated
@@ -136,6 +138,7 @@ def equal(left, right) -> None:
 
 def test_datasets__declare_each_variable_with_its_dims_unit_and_definition(dataset, tiny_model, sampler):
     ranges = calibrate_ranges(tiny_model, sampler, samples=2, outputs=True)
+    ranges = ranges.with_weights(weight_ranges(tiny_model, Scheme.parse("w4a6o8-acc16"), MinMax()))
     lossy = QuantizedModel(tiny_model, Scheme.parse("w4a6o8-acc16"), ranges)
     rule = Rule(("@qk",), Settings(activation_bits=5), (1, 3))
     stepped = QuantizedModel(tiny_model, Scheme(Settings(weight_bits=4), (rule,)), ranges)

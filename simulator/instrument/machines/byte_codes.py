@@ -62,13 +62,13 @@ class ByteCodes:
 
     @property
     def weight_key(self) -> Hashable:
-        """The weight's spec."""
-        return type(self), self._treatment.weight
+        """The weight's spec, and its bounds where they are given."""
+        return type(self), self._treatment.weight, self._treatment.weight_bounds
 
     def prepare(self, operation: Weighted, weight: Tensor) -> PreparedWeight:
         """Packed bytes."""
         assert self._treatment.weight is not None
-        return emulation.prepared(operation, weight, self._treatment.weight)
+        return emulation.prepared(operation, weight, self._treatment.weight, self._treatment.weight_bounds)
 
     def __call__(self, contraction: Contraction, prepared: Any) -> Emulated:
         """The contraction."""

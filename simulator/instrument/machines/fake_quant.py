@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from simulator.arithmetic import blockscale
-from simulator.arithmetic.quantizer import dequantize, quantize_to_range
+from simulator.arithmetic.quantizer import dequantize
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, MatMul, Weighted
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.treatment import Treatment
+from simulator.instrument.weight_codes import own_layout, weight_codes
 
 
 class FakeQuant:
@@ -37,8 +38,9 @@ class FakeQuant:
 
     @property
     def weight_key(self) -> Hashable:
-        """Spec or format of the weight, if it is rounded."""
-        return type(self), self._treatment.weight, self._treatment.block, self._weights
+        """Spec and given bounds, or format, of the weight, if it is rounded."""
+        treatment = self._treatment
+        return type(self), treatment.weight, treatment.weight_bounds, treatment.block, self._weights
 
     def prepare(self, operation: Weighted, weight: Tensor) -> Tensor:
         """The weight's rounded values, in its own layout."""
@@ -48,16 +50,8 @@ class FakeQuant:
         if self._treatment.block is not None:
             return torch.from_numpy(blockscale.dequantize(blockscale.quantize(values, self._treatment.block, axis=1)))
         assert self._treatment.weight is not None
-        if not isinstance(operation, ConvTranspose):
-            return torch.from_numpy(dequantize(quantize_to_range(values, self._treatment.weight)))
-        groups = operation.geometry.groups  # scales per output: axis 1 inside each group
-        shape = (groups, -1, *values.shape[1:])
-        plain = np.ascontiguousarray(values.reshape(shape).swapaxes(1, 2)).reshape(
-            -1, len(values) // groups, *shape[3:]
-        )
-        rounded = dequantize(quantize_to_range(plain, self._treatment.weight))
-        back = rounded.reshape(groups, values.shape[1], -1, *shape[3:]).swapaxes(1, 2)
-        return torch.from_numpy(np.ascontiguousarray(back).reshape(values.shape))
+        made = weight_codes(operation, values, self._treatment.weight, self._treatment.weight_bounds)
+        return torch.from_numpy(own_layout(operation, dequantize(made)))
 
     def __call__(self, contraction: Contraction, prepared: Any) -> Emulated:
         """The contraction in torch float32."""

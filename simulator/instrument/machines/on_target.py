@@ -42,12 +42,16 @@ class OnTarget:
 
     @property
     def weight_key(self) -> Hashable:
-        """The target's weight spec."""
-        return type(self), self._treatment.weight
+        """The target's weight spec, and the bounds where they are given."""
+        return type(self), self._treatment.weight, self._treatment.weight_bounds
 
     def prepare(self, operation: Weighted, weight: Tensor) -> Quantized:
         """Codes by the target's rule."""
-        return targets.quantize_weight(self._target, emulation.array(weight), spec=self._treatment.weight)
+        given = self._treatment.weight_bounds
+        bounds = None if given is None else (given.low, given.high)
+        return targets.quantize_weight(
+            self._target, emulation.array(weight), spec=self._treatment.weight, bounds=bounds
+        )
 
     def __call__(self, contraction: Contraction, prepared: Any) -> Emulated:
         """The contraction."""

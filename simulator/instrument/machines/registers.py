@@ -20,14 +20,15 @@ from simulator.arithmetic.fixed_point import INT32_MAX, INT32_MIN
 from simulator.arithmetic.group_sums import add_groups
 from simulator.arithmetic.matmul import Accumulated, integer_matmul
 from simulator.arithmetic.pair_accumulator import PairAccumulator
-from simulator.arithmetic.quantizer import Quantized, quantize, quantize_to_range
-from simulator.arithmetic.transposed import Stretched, flipped_kernel
+from simulator.arithmetic.quantizer import Quantized, quantize
+from simulator.arithmetic.transposed import Stretched
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, Linear, MatMul, Weighted
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.machines.requantization import bias_for, dequantized, requantizer_of
 from simulator.instrument.treatment import Treatment
+from simulator.instrument.weight_codes import flipped, weight_codes
 from simulator.targets.description import BiasKind, bias_of
 
 Sums = Callable[[slice, np.ndarray | None], Accumulated]
@@ -61,16 +62,14 @@ class Registers:
 
     @property
     def weight_key(self) -> Hashable:
-        """The weight's spec."""
-        return type(self), self._treatment.weight
+        """The weight's spec, and its bounds where they are given."""
+        return type(self), self._treatment.weight, self._treatment.weight_bounds
 
     def prepare(self, operation: Weighted, weight: Tensor) -> Quantized:
         """Codes of the weight; a transposed convolution's as those of the plain one."""
         assert self._treatment.weight is not None
-        values = emulation.array(weight)
-        if isinstance(operation, ConvTranspose):
-            values = flipped_kernel(values, operation.geometry.groups)
-        return quantize_to_range(values, self._treatment.weight)
+        spec, bounds = self._treatment.weight, self._treatment.weight_bounds
+        return flipped(operation, weight_codes(operation, emulation.array(weight), spec, bounds))
 
     def __call__(self, contraction: Contraction, prepared: Any) -> Emulated:
         """The contraction."""

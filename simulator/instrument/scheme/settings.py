@@ -37,12 +37,25 @@ class ActivationRange(Enum):
     """From the largest magnitude of each row of a matrix (each token) or sample of an image: symmetric, signed."""
 
 
+class WeightGranularity(Enum):
+    """Which elements of a weight share a scale, where no group size says so."""
+
+    CHANNEL = "channel"
+    """Those of one output channel."""
+    TENSOR = "tensor"
+    """All."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of one or more sites.
 
     Args:
-        weight_bits: 2 to 16; symmetric, narrow range, one scale per output channel.
+        weight_bits: 2 to 16.
+        weight_granularity: one scale per output channel, or per tensor; None is per output channel, and on a target
+            what it has most scales of.
+        weight_symmetric: True for signed codes of narrow range with zero point 0, False for unsigned codes ``0 ..
+            2^bits - 1`` with a zero point for each scale; None is True, and on a target what it has.
         group_size: input channels that share a weight scale, 0 for all of them.
         activation_bits: 2 to 16, of every run-time operand.
         query_bits: of the left operand of QK^T, where it differs; likewise ``key_bits``.
@@ -64,6 +77,8 @@ class Settings:
     """
 
     weight_bits: int | None = None
+    weight_granularity: WeightGranularity | None = None
+    weight_symmetric: bool | None = None
     group_size: int | None = None
     activation_bits: int | None = None
     query_bits: int | None = None
@@ -100,6 +115,8 @@ class Settings:
             # it would need a stream for each step and site
             raise BadInput("a scheme rounds deterministically", got=self.rounding.name, fix="choose another mode")
         for name, kind in (
+            ("weight_granularity", WeightGranularity),
+            ("weight_symmetric", bool),
             ("activation_range", ActivationRange),
             ("accumulator", (Accumulator, PairAccumulator)),
             ("group_register", GroupRegister),
@@ -138,4 +155,5 @@ DEFAULTS = Settings(
     rounding=Rounding.HALF_EVEN,
     keep_float=False,
 )
-"""What a site has where nothing else is said; the four attention operands follow ``activation_bits``."""
+"""What a site has where nothing else is said; the four attention operands follow ``activation_bits``, and what is not
+named of weights is per output channel and symmetric, or as a target has it."""
