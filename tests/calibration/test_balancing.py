@@ -209,7 +209,9 @@ def test_balance__of_a_unet_folds_what_it_can_and_divides_where_asked(unet) -> N
     found = balance(model, salience, SmoothQuant(), graph=graph)
     assert found.divided == ("up.1.conv1", "down.0.conv2", "downsample")
     assert error(model, found.model) < TOLERANCE
-    again = balance(found.model, collect_salience(found.model, sampler(model), samples=4), SmoothQuant(1.0), graph=graph)
+    again = balance(
+        found.model, collect_salience(found.model, sampler(model), samples=4), SmoothQuant(1.0), graph=graph
+    )
     assert error(model, again.model) < TOLERANCE
     assert cost(again.model).passes == cost(model).passes
 

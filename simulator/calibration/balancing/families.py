@@ -15,9 +15,9 @@ def graph_of(model: Model) -> Graph:
     """What can be folded exactly in a network of a known family.
 
     DiT: the attention's output projection (into the value projection), query, key and value, and the perceptron's first
-    layer (into adaLN); the second layer follows a GELU, the head stays as published. UNet: query, key and value (into the
-    group norm), the attention's output (into the value projection) and the upsampling convolution (into the layers of
-    the block before it); its other convolutions follow a SiLU or a sum that a skip connection reads too.
+    layer (into adaLN); the second layer follows a GELU, and the head stays as it is, as published. UNet: query, key and
+    value (into the group norm), the attention's output (into the value projection) and the upsampling convolution (into
+    the layers of the block before it); its other convolutions follow a SiLU or a sum that a skip connection reads too.
 
     Raises:
         BadInput: another family.

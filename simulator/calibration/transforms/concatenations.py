@@ -27,7 +27,7 @@ class Concatenation:
 
 
 def concatenations_of(model: Model) -> tuple[Concatenation, ...]:
-    """The skip concatenations of a network of a known family: our UNet, diffusers' UNet2DModel and UNet2DConditionModel.
+    """The skip concatenations of a known family: our UNet, diffusers' UNet2DModel and UNet2DConditionModel.
 
     Raises:
         BadInput: a network without skip concatenations, or of a family that is not known.
@@ -55,7 +55,7 @@ def _unet(module: UNet) -> tuple[Concatenation, ...]:
 def _diffusers(module: nn.Module) -> tuple[Concatenation, ...]:
     found, first = [], int(module.config.block_out_channels[-1])  # type: ignore[union-attr, index, arg-type]
     for i, block in enumerate(module.up_blocks):  # type: ignore[arg-type, union-attr, var-annotated]
-        if not type(block).__name__.endswith("UpBlock2D") or type(block).__name__.startswith("K"):
+        if type(block).__name__ not in ("UpBlock2D", "AttnUpBlock2D", "CrossAttnUpBlock2D"):
             raise BadInput(
                 "up blocks must be ResNet blocks after a concatenation", got=f"{type(block).__name__} as up_blocks.{i}",
                 fix="name the concatenations yourself",

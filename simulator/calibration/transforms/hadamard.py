@@ -106,7 +106,7 @@ class Rotated:
     additions: Mapping[str, int]
 
 
-def rotate(model: Model, rotation: Rotation = Rotation()) -> Rotated:  # noqa: B008 - an immutable value
+def rotate(model: Model, rotation: Rotation = Rotation()) -> Rotated:
     """Rotate the input of linear layers, their weights in float64 with one rounding.
 
     Raises:

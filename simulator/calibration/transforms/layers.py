@@ -6,6 +6,7 @@ The new layer stands at the path of the old one, so its site keeps its name.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -68,14 +69,20 @@ def transformed_conv(layer: nn.Conv2d) -> TransformedConv2d:
     """As :func:`transformed_linear`."""
     if isinstance(layer, TransformedConv2d):
         return layer
-    with torch.device("meta"):
-        new = TransformedConv2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-            layer.groups, layer.bias is not None, layer.padding_mode,
-        )  # type: ignore[arg-type]  # nn.Conv2d's own attributes have wider types  # fmt: skip
+    new = convolution_like(TransformedConv2d, layer, layer.in_channels, bias=layer.bias is not None)
     new.weight, new.bias = layer.weight, layer.bias
     new.before = nn.Sequential()
     return new
+
+
+_Conv = TypeVar("_Conv", bound=nn.Conv2d)
+
+
+def convolution_like(kind: type[_Conv], layer: nn.Conv2d, channels: int, *, bias: bool) -> _Conv:
+    """A convolution with the layer's geometry and output channels, without values."""
+    geometry: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
+    with torch.device("meta"):
+        return kind(channels, layer.out_channels, *geometry, bias=bias, padding_mode=layer.padding_mode)
 
 
 def put(module: nn.Module, path: str, new: nn.Module) -> None:

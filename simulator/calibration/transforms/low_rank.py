@@ -91,7 +91,7 @@ def factorize(weight: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     return down, up, (wide - up.double() @ down.double()).float()
 
 
-def add_low_rank_branches(model: Model, low_rank: LowRank = LowRank()) -> Branched:  # noqa: B008 - an immutable value
+def add_low_rank_branches(model: Model, low_rank: LowRank = LowRank()) -> Branched:
     """Split each chosen layer into a branch of two linear layers and a residual.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from samplers.errors import BadInput
 from simulator.calibration.transforms.concatenations import Concatenation, concatenations_of
-from simulator.calibration.transforms.layers import put
+from simulator.calibration.transforms.layers import convolution_like, put
 from simulator.models.derived import derive
 from simulator.models.registry import Model
 
@@ -115,25 +115,24 @@ def _require_divisible(module: nn.Module, path: str, first: int) -> None:
             got=f"{type(layer).__name__} at {path}",
             fix="split first, transform afterwards",
         )
-    if not 0 < first < layer.weight.shape[1]:  # type: ignore[union-attr, operator]
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    last = layer.weight.shape[1] - 1
+    if not 0 < first <= last:
         raise BadInput(
-            f"the first half must have 1 to {layer.weight.shape[1] - 1} channels",  # type: ignore[union-attr, operator]
+            f"the first half must have 1 to {last} channels",
             got=f"{first} at {path}",
             fix="give the channels that come first in the concatenation",
         )
 
 
-def _part(layer: nn.Linear | nn.Conv2d, channels: slice, bias: nn.Parameter | None) -> nn.Linear | nn.Conv2d:
+def _part(layer: nn.Linear | nn.Conv2d, channels: slice, bias: Tensor | None) -> nn.Linear | nn.Conv2d:
     weight = layer.weight.detach()[:, channels].clone(memory_format=torch.preserve_format)
     new: nn.Linear | nn.Conv2d
-    with torch.device("meta"):
-        if isinstance(layer, nn.Linear):
+    if isinstance(layer, nn.Conv2d):
+        new = convolution_like(nn.Conv2d, layer, weight.shape[1], bias=bias is not None)
+    else:
+        with torch.device("meta"):
             new = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
-        else:
-            new = nn.Conv2d(
-                weight.shape[1], weight.shape[0], layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-                bias=bias is not None, padding_mode=layer.padding_mode,
-            )  # type: ignore[arg-type]  # nn.Conv2d's own attributes have wider types  # fmt: skip
     new.weight = nn.Parameter(weight, requires_grad=False)
     new.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
     return new
