@@ -9,7 +9,7 @@ from same_function import TOLERANCE, error, perturbed, small_dit, small_unet
 from scipy.stats import spearmanr
 
 from samplers import DDIM, BadInput
-from simulator import PerChannel, QuantizedModel, Scheme, StepSets, calibrate_ranges, load, survey
+from simulator import Conditioning, PerChannel, QuantizedModel, Scheme, StepSets, calibrate_ranges, load, survey
 from simulator.calibration.balancing.balance import Placement, balance
 from simulator.calibration.balancing.families import graph_of
 from simulator.calibration.balancing.folding import fold
@@ -17,6 +17,7 @@ from simulator.calibration.balancing.graph import AffineNorm, Graph, Input, Outp
 from simulator.calibration.balancing.rules import OverPoints, SalienceBalancing, SmoothQuant
 from simulator.calibration.balancing.salience import Salience, collect_salience, salience_of
 from simulator.calibration.balancing.weighting import spearman, spearman_weights
+from simulator.calibration.transforms.equivalence import largest_change
 from simulator.instrument.accounting import account
 from simulator.instrument.plan import Plan
 from simulator.models.derived import derive
@@ -138,6 +139,18 @@ def test_salience__of_rows_joined_is_that_of_steps(dit) -> None:
     assert points.sum() == pytest.approx(1)
 
 
+def test_salience__of_rows_under_guidance_has_both_passes_of_a_sample(dit) -> None:
+    model, _ = dit
+    guided = Conditioning({"label": torch.tensor([0, 2])}, weight=1.5)
+    rows = collect_salience(model, sampler(model), variant="released", samples=3, batch_size=2, conditioning=guided)
+    steps = collect_salience(model, sampler(model), samples=3, conditioning=guided)
+    path = "blocks.1.attention.output"
+    assert len(rows.maxima[path]) == 3 * 3 * 2
+    np.testing.assert_allclose(rows.maxima[path].max(0), steps.maxima[path].max(0), rtol=1e-5)  # other batches
+    found = balance(model, rows, SalienceBalancing())
+    assert largest_change(model, found.model, conditioning=guided) < TOLERANCE
+
+
 def test_salience__is_the_largest_magnitude_of_ranges_per_channel(dit) -> None:
     model, salience = dit
     ranges = calibrate_ranges(
@@ -233,9 +246,12 @@ def test_balance__takes_a_graph_of_the_users_own(tiny_model) -> None:
         balance(tiny_model, salience, SalienceBalancing(), graph=graph)
     # the norm's output is also what the attention is added to
     wrong = balance(tiny_model, salience, SmoothQuant(), graph=graph)
+    assert largest_change(tiny_model, wrong.model) == pytest.approx(error(tiny_model, wrong.model), rel=2)
     assert error(tiny_model, wrong.model) > 0.01
     right = balance(tiny_model, salience, SmoothQuant(), graph=graph.dividing())
     assert error(tiny_model, right.model) < TOLERANCE
+    assert 0 < largest_change(tiny_model, right.model) < TOLERANCE
+    assert largest_change(tiny_model, tiny_model) == 0
 
 
 def test_graph__refuses_what_does_not_fit(dit) -> None:

@@ -1,4 +1,4 @@
-"""Claim: rotated layers compute the same function of rotated inputs, whose outliers are spread, without new products."""
+"""Claim: rotated layers compute the same function of rotated inputs whose outliers are spread, and multiply no more."""
 
 from __future__ import annotations
 

@@ -80,9 +80,12 @@ _Conv = TypeVar("_Conv", bound=nn.Conv2d)
 
 def convolution_like(kind: type[_Conv], layer: nn.Conv2d, channels: int, *, bias: bool) -> _Conv:
     """A convolution with the layer's geometry and output channels, without values."""
-    geometry: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
+    geometry: dict[str, Any] = {
+        name: getattr(layer, name)
+        for name in ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    }
     with torch.device("meta"):
-        return kind(channels, layer.out_channels, *geometry, bias=bias, padding_mode=layer.padding_mode)
+        return kind(channels, layer.out_channels, **geometry, bias=bias)
 
 
 def put(module: nn.Module, path: str, new: nn.Module) -> None:
