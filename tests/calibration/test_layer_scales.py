@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import torch
 from same_function import TOLERANCE, error, perturbed, small_dit, small_unet
+from torch import nn
 
 from samplers import DDIM, BadInput
 from simulator import PerChannel, QuantizedModel, Ranges, Scheme, calibrate_ranges, load, survey
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.quantizer import QuantSpec, parameters_from_range, quantize
 from simulator.calibration.balancing.families import graph_of
-from simulator.calibration.balancing.graph import AdaptiveNorm, Graph, Outputs
+from simulator.calibration.balancing.folding import fold
+from simulator.calibration.balancing.graph import AdaptiveNorm, Graph, Input, Outputs
 from simulator.calibration.balancing.layer_scales import rescale_norms
 from simulator.instrument.accounting import account
 from simulator.instrument.plan import Plan
 from simulator.instrument.sites import SiteKey
+from simulator.models.derived import derive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPEC = QuantSpec(IntFormat(8, signed=False))
@@ -124,6 +127,33 @@ def test_rescale__makes_a_bias_where_a_reader_has_none() -> None:
     found = rescale_norms(model, per_channel(model))
     assert error(model, found.model) < TOLERANCE
     assert found.model.module.blocks[0].attention.query.bias is not None
+
+
+class Sum(nn.Module):
+    """A linear layer that reads the sum of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.reads = nn.Linear(4, 6), nn.Linear(4, 6, bias=False), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.reads(self.one(x) + self.two(x))
+
+
+def test_fold__passes_offsets_through_attention_and_sums() -> None:
+    """Probabilities sum to 1, so a value's offset arrives whole; of a sum one layer alone takes it."""
+    random = np.random.default_rng(0)
+    model = small_dit()
+
+    def change(module) -> None:
+        output = next(i for i in graph_of(model).inputs if i.name == "blocks.1.attention.output")
+        fold(module, output, random.uniform(0.2, 5, 24), random.normal(size=24))
+
+    assert error(model, derive(model, change, "shifted")) < TOLERANCE
+    module, x = Sum(), torch.randn(5, 4)
+    before = module(x)
+    fold(module, Input(("reads",), Outputs(("one", "two"))), random.uniform(0.2, 5, 6), random.normal(size=6))
+    torch.testing.assert_close(module(x), before)
 
 
 def test_rescale__says_what_it_needs(dit, tiny_model) -> None:
