@@ -273,5 +273,9 @@ def test_graph__refuses_what_does_not_fit(dit) -> None:
             bad()
     with pytest.raises(BadInput, match="'paper' or 'released'"):
         collect_salience(model, sampler(model), variant="code")
+    for variant in ("paper", "released"):
+        with pytest.raises(BadInput, match="steps must lie in"):
+            collect_salience(model, sampler(model), variant=variant, steps=(1, 3))
+    assert len(collect_salience(model, sampler(model), variant="released", steps=(1,)).maxima["head.linear"]) == 4
     with pytest.raises(BadInput, match="ranges per channel"):
         salience_of(calibrate_ranges(model, sampler(model), samples=2))

@@ -68,6 +68,9 @@ class SalienceBalancing:
         over: SPEARMAN for CSB with SSC, the method; MAXIMUM for CSB alone.
         guard: what is added to s(W_j).
         needs_adaptive_norm: refuse networks without adaLN, for which the method was made; False to try it elsewhere.
+
+    Raises:
+        BadInput: another ``over``, or a guard outside 0 to 1.
     """
 
     over: OverPoints = OverPoints.SPEARMAN
@@ -98,15 +101,22 @@ class SmoothQuant:
     Args:
         exponent: alpha, 0 to 1.
         over: how steps become one salience; the published method has no steps, and takes the largest.
+
+    Raises:
+        BadInput: another ``over``, or an exponent outside 0 to 1.
     """
 
     exponent: float = 0.5
     over: OverPoints = OverPoints.MAXIMUM
-    needs_adaptive_norm: bool = False
 
     def __post_init__(self) -> None:
         _require_over(self.over)
         _require_between("exponent", self.exponent, 0.0, 1.0)
+
+    @property
+    def needs_adaptive_norm(self) -> bool:
+        """It was made for transformers of any kind."""
+        return False
 
     @property
     def name(self) -> str:

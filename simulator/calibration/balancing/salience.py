@@ -112,7 +112,10 @@ def collect_salience(
     if variant not in DEFAULT_SAMPLES:
         raise BadInput("variant must be 'paper' or 'released'", got=repr(variant), fix="choose one")
     count = DEFAULT_SAMPLES[variant] if samples is None else require_int("samples", samples, 1)
-    chosen = range(len(sampler.updates)) if steps is None else steps
+    last = len(sampler.updates) - 1
+    chosen = tuple(range(last + 1)) if steps is None else steps
+    if any(step > last for step in chosen):
+        raise BadInput(f"steps must lie in 0..{last}", got=chosen, fix="name the sampler's steps")
     sets = StepSets.named({str(step): (step,) for step in chosen})
     if variant == "paper":
         ranges = calibrate_ranges(
@@ -122,7 +125,7 @@ def collect_salience(
         return salience_of(ranges)
     require_int("batch_size", batch_size, 1)
     require_schedule(model.schedule)
-    rows = _Rows(tuple(chosen))
+    rows = _Rows(chosen)
     with torch.no_grad(), watching(model.module):
         for first in range(0, count, batch_size):
             members = range(first, min(first + batch_size, count))
