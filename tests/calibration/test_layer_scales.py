@@ -115,9 +115,13 @@ def test_rescale__leaves_dead_channels_alone() -> None:
         modulation = model.module.blocks[0].modulation
         modulation.weight[[3, 24 + 3]] = 0.0
         modulation.bias[3], modulation.bias[24 + 3] = 0.0, -1.0
-    found = rescale_norms(model, per_channel(model))
+    ranges = per_channel(model)
+    found = rescale_norms(model, ranges)
     scale = found.scales["blocks.0.attention.query"]
     assert (scale.ratio[3], scale.offset[3]) == (1.0, 0.0)
+    own, _ = parameters_from_range(*ranges.of(SiteKey("blocks.0.attention.query", "linear"), "input"), SPEC)
+    assert own.ravel()[3] == 1  # what stands for a scale of nothing, and must not enter the mean
+    assert scale.scale == pytest.approx(np.delete(own.ravel(), 3).mean(), rel=1e-6)
     assert error(model, found.model) < TOLERANCE
 
 
