@@ -70,12 +70,14 @@ def test_branches__cost_the_rank_times_both_sides() -> None:
 def test_branches__rules_keep_them_wide_and_the_residual_in_groups() -> None:
     model = small_dit()
     found = add_low_rank_branches(model, LowRank(4, (*LAYERS, "head.linear")))
-    base = Scheme.parse("w8a8")
+    base = Scheme.parse("w8g8a8")
     scheme = dataclasses.replace(
         base, rules=(*base.rules, *found.residual_rules(4, 16), *found.branch_rules()), name=""
     )
     plan = Plan(scheme, survey(found.model))
     for path in found.ranks:
+        branch = found.model.module.get_submodule(path).branch
+        assert (len(branch.down.weight), branch.up.weight.shape[1]) == (4, 4)
         own = plan.at(SiteKey(path, "linear"))
         assert (own.weight.format.bits, own.weight.granularity.group_size(1)) == (4, 16)
         assert own.activation_bits == 8
