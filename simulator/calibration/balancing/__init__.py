@@ -1,0 +1,1 @@
+"""Channels made alike before quantization, by factors that the layers before and after absorb."""
