@@ -13,6 +13,20 @@ LARGEST_RISE = 10.0
 """A loss above this many times its start has diverged."""
 
 
+def _check_optimizer(learn: Any) -> None:
+    for name in ("iterations", "batch_size"):
+        object.__setattr__(learn, name, require_int(name, getattr(learn, name), 1))
+    _real(learn, "learning_rate", low=0.0)
+    _real(learn, "p", low=1.0)
+
+
+def _real(value: Any, name: str, low: float) -> None:
+    number = require_real(name, getattr(value, name))
+    if number < low:
+        raise BadInput(f"{name} must be at least {low:g}", got=number, fix="see the defaults")
+    object.__setattr__(value, name, number)
+
+
 @dataclass(frozen=True)
 class LearnRoundings:
     """Adam on the alphas of a unit's weights: ``error + regularizer sum(1 - |2h - 1|**b)``.
@@ -141,17 +155,3 @@ def _preset(method: Reconstruction, preset: str) -> Reconstruction:
         return method
     scales = method.scales and replace(method.scales, iterations=100, learning_rate=5e-3)
     return replace(method, roundings=replace(method.roundings, iterations=300, learning_rate=2e-2), scales=scales)
-
-
-def _check_optimizer(learn: LearnRoundings | LearnScales) -> None:
-    for name in ("iterations", "batch_size"):
-        object.__setattr__(learn, name, require_int(name, getattr(learn, name), 1))
-    _real(learn, "learning_rate", low=0.0)
-    _real(learn, "p", low=1.0)
-
-
-def _real(value: Any, name: str, low: float) -> None:
-    number = require_real(name, getattr(value, name))
-    if number < low:
-        raise BadInput(f"{name} must be at least {low:g}", got=number, fix="see the defaults")
-    object.__setattr__(value, name, number)
