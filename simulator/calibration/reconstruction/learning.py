@@ -77,6 +77,7 @@ def learn_roundings(
     before = problem.total(_values(grids, nearest))
     alphas = {key: alpha_of(grid.fraction).requires_grad_() for key, grid in grids.items()}
     optimizer = torch.optim.Adam(list(alphas.values()), lr=learn.learning_rate)
+    weights = sum(grid.nearest.numel() for grid in grids.values())
     diverged, done = not math.isfinite(before), 0
     while done < learn.iterations and not diverged and before > 0:
         index = problem.draw(learn.batch_size, generator)
@@ -84,10 +85,10 @@ def learn_roundings(
         soft = {key: grid.values(grid.codes(up[key])) for key, grid in grids.items()}
         error = problem.error(index, soft, generator)
         diverged = rose(error, before)
-        loss = error
+        loss = error if learn.error_unit == "absolute" else error * (weights / before)
         b = temperature(done, learn.iterations, learn.warm_up, learn.b)
         if b is not None:
-            loss = error + learn.regularizer * torch.stack([regularizer(h, b) for h in up.values()]).sum()
+            loss = loss + learn.regularizer * torch.stack([regularizer(h, b) for h in up.values()]).sum()
         if not diverged:
             optimizer.zero_grad()
             loss.backward()
@@ -103,7 +104,6 @@ def learn_roundings(
         if learned is not None and learned <= before:
             codes = hard
     flips = sum(int((codes[key] != nearest[key]).sum()) for key in grids)
-    weights = sum(grid.nearest.numel() for grid in grids.values())
     kept = learned if codes is not nearest and learned is not None else before
     name = "nearest" if codes is nearest else "learned"
     return codes, UnitLog("roundings", *named, before, learned, kept, name, flips / weights, diverged, done)

@@ -39,6 +39,9 @@ class LearnRoundings:
         regularizer: lambda.
         warm_up: share of the iterations without the regularizer.
         b: its exponent after the warm-up and at the end.
+        error_unit: ``"absolute"``, as published: the same lambda weighs a hundred times less where outputs are ten
+            times larger. ``"nearest"``: the error is divided by what nearest rounding loses per weight, so that lambda
+            is a number without unit.
 
     Raises:
         BadInput: an argument breaks its rule.
@@ -51,9 +54,11 @@ class LearnRoundings:
     regularizer: float = 0.01
     warm_up: float = 0.2
     b: tuple[float, float] = (20.0, 2.0)
+    error_unit: str = "absolute"
 
     def __post_init__(self) -> None:
         _check_optimizer(self)
+        require_choice("error_unit", self.error_unit, ("absolute", "nearest"))
         _real(self, "regularizer", low=0.0)
         _real(self, "warm_up", low=0.0)
         if self.warm_up >= 1:
