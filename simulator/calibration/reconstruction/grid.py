@@ -90,9 +90,7 @@ class WeightGrid:
         return self._full(self.zero_point.astype(np.float32))
 
     def _full(self, parameter: np.ndarray) -> Tensor:
-        return torch.from_numpy(
-            np.ascontiguousarray(self.spec.granularity.expand(parameter, tuple(self.nearest.shape)))
-        )
+        return torch.from_numpy(np.array(self.spec.granularity.expand(parameter, tuple(self.nearest.shape))))
 
     def codes(self, up: Tensor) -> Tensor:
         """``clip(below + up, qmin, qmax)``; integers where ``up`` is 0 or 1, and differentiable in it."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from simulator.calibration.differentiable import differentiable
 from simulator.calibration.reconstruction.recording import Recorded, rows_of
 from simulator.calibration.reconstruction.rounded_network import Keep, RoundedNetwork
-from simulator.calibration.reconstruction.units import Unit
+from simulator.calibration.reconstruction.units import Unit, one_tensor
 from simulator.instrument.contractions import Contraction, MatMul
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.storage import Stored
@@ -110,7 +110,7 @@ class Problem:
             return handle(self._unit.sites[0], _fed(self._unit.contractions[0], leaves))
         args, kwargs = self._unit.arguments(leaves)
         module = self._unit.module
-        return differentiable(self._model.module, handle, lambda: module(*args, **kwargs))
+        return differentiable(self._model.module, handle, lambda: one_tensor(module(*args, **kwargs), len(index)))
 
 
 def keeping(dropped: float, generator: torch.Generator) -> Keep:

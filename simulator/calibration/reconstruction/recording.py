@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from samplers.errors import BadInput
 from simulator.calibration.reconstruction.rounded_network import RoundedNetwork
 from simulator.calibration.reconstruction.samples import Samples
-from simulator.calibration.reconstruction.units import Reached, Unit
+from simulator.calibration.reconstruction.units import Reached, Unit, one_tensor
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import forward
 from simulator.instrument.sites import SiteKey
@@ -103,7 +103,7 @@ def record(
             return contraction.float()
 
         call = call_for(passes.model, passes.conditioning, part.member.numpy())
-        with suppress(Reached), _hooked(unit, found, output):
+        with suppress(Reached), _hooked(unit, found, output, rows):
             forward(
                 passes.model.module, handle, part.x, part.timestep, call=call, audit=False,
                 allow_float=passes.allow_float,
@@ -112,7 +112,7 @@ def record(
 
 
 @contextmanager
-def _hooked(unit: Unit, found: list[tuple[Sequence[Any], Tensor | None]], output: bool) -> Iterator[None]:
+def _hooked(unit: Unit, found: list[tuple[Sequence[Any], Tensor | None]], output: bool, rows: int) -> Iterator[None]:
     """Record a module's first run; copies, since a network may write to its tensors."""
     if unit.module is None:
         yield
@@ -126,8 +126,8 @@ def _hooked(unit: Unit, found: list[tuple[Sequence[Any], Tensor | None]], output
             found.append((leaves, None))
             raise Reached
 
-    def leave(module: nn.Module, args: tuple, kwargs: dict, result: Tensor) -> None:
-        found.append((leaves, result.clone()))
+    def leave(module: nn.Module, args: tuple, kwargs: dict, result: Any) -> None:
+        found.append((leaves, one_tensor(result, rows).clone()))
         raise Reached
 
     handles = [unit.module.register_forward_pre_hook(enter, with_kwargs=True)]

@@ -101,14 +101,14 @@ def reconstruct(
         raise BadInput("weights must be an observer", got=repr(weights), fix="pass MinMax(), say")
     found = Samples.of(model, samples)
     passes = Passes(model, found, pass_size, conditioning, tuple(allow_float))
-    chosen = Blocks(()) if method.unit == "layer" else blocks or Blocks.of(model.module)
+    chosen = Blocks(()) if method.unit == "layer" else blocks
     facts = survey(model, allow_float=passes.allow_float, conditioning=conditioning)
     with watching(model.module):
         units = partition(model, chosen, conditioning=conditioning, allow_float=passes.allow_float)
         network = prepared_network(model, Plan(scheme, facts), units, ranges, weights, scales, found)
         config = {
             **model_config(model), **conditioning_config(conditioning), "scheme": scheme.config(),
-            "method": method.config(), "blocks": list(chosen.paths), "weights": weights.config(),
+            "method": method.config(), "units": [unit.name for unit in units], "weights": weights.config(),
             "scales": scales.config(), "seed": seed, "purpose": PURPOSE, "pass_size": pass_size,
             "allow_float": list(passes.allow_float), "samples": len(found), "samples_sha256": found.digest(),
             "ranges_sha256": ranges_digest(ranges),

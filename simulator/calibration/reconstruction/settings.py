@@ -155,8 +155,12 @@ def qdrop(preset: str = "full") -> Reconstruction:
 
 
 def _preset(method: Reconstruction, preset: str) -> Reconstruction:
-    """Few iterations need long steps: alphas start within 2.5 of 0, and each iteration moves them by the rate."""
+    """Few iterations need long steps: alphas start within 2.5 of 0, and an iteration moves them by about the rate.
+
+    They also need a regularizer that does its work in time whatever the outputs' size.
+    """
     if require_choice("preset", preset, ("full", "quick")) == "full":
         return method
     scales = method.scales and replace(method.scales, iterations=100, learning_rate=5e-3)
-    return replace(method, roundings=replace(method.roundings, iterations=300, learning_rate=2e-2), scales=scales)
+    roundings = LearnRoundings(iterations=300, learning_rate=2e-2, regularizer=10.0, error_unit="nearest")
+    return replace(method, roundings=roundings, scales=scales)

@@ -81,10 +81,6 @@ class Unit:
     structure: Any
     batched: tuple[bool, ...]
 
-    def leaves(self, arguments: tuple[tuple, dict]) -> list[Any]:
-        """Flat arguments."""
-        return list(pytree.tree_flatten(arguments)[0])
-
     def arguments(self, leaves: list[Any]) -> tuple[tuple, dict]:
         """Arguments again."""
         args, kwargs = pytree.tree_unflatten(leaves, self.structure)
@@ -104,16 +100,27 @@ class _Seen:
 
 
 def partition(
-    model: Model, blocks: Blocks, *, conditioning: Conditioning | None, allow_float: tuple[str, ...]
+    model: Model,
+    blocks: Blocks | None = None,
+    *,
+    conditioning: Conditioning | None = None,
+    allow_float: tuple[str, ...] = (),
 ) -> tuple[Unit, ...]:
     """Units of a network in the order in which they begin to run.
 
     A block that runs several times in a pass is reconstructed on its first run; sites of its later runs are in no unit.
 
+    Args:
+        model: the network.
+        blocks: each must hold a contraction; None takes those of ``Blocks.of`` that do.
+        conditioning: without which some networks cannot be called.
+        allow_float: patterns of sites that are in no unit.
+
     Raises:
-        BadInput: a block that is no module of the network, has no site, does not run, or returns no tensor.
+        BadInput: a block that is no module of the network, or in which no contraction runs.
     """
-    modules = dict(model.module.named_modules())
+    modules, given = dict(model.module.named_modules()), blocks
+    blocks = Blocks.of(model.module) if blocks is None else blocks
     for path in blocks.paths:
         if path not in modules:
             raise BadInput("a block must be a module of the network", got=repr(path), fix="name one of its modules")
@@ -123,7 +130,18 @@ def partition(
         batched = tuple(_grows(a, b) for a, b in zip(seen.leaves, three[name].leaves, strict=True))
         module = modules[name] if name in blocks.paths else None
         units.append(Unit(name, seen.sites, seen.contractions, module, seen.structure, batched))
+    idle = set(blocks.paths) - {unit.name for unit in units if unit.sites}
+    if given is not None and idle:
+        raise BadInput("a block must hold a contraction that runs", got=min(idle), fix="leave it out")
     return tuple(unit for unit in units if unit.sites)
+
+
+def one_tensor(output: Any, rows: int) -> Tensor:
+    """What a block returns as one tensor: several are laid side by side, flat, with a row for each sample."""
+    if isinstance(output, Tensor):
+        return output
+    leaves = [leaf for leaf in pytree.tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    return torch.cat([leaf.reshape(rows, -1) for leaf in leaves], dim=1)
 
 
 def _grows(two: Any, three: Any) -> bool:
@@ -158,10 +176,6 @@ def _probe(
 
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
             inside.pop()
-            if not isinstance(output, Tensor):
-                raise BadInput(
-                    "a block must return one tensor", got=f"{type(output).__name__} of {path}", fix="name other blocks"
-                )
 
         return enter, leave
 
