@@ -288,3 +288,73 @@ def test_weights__that_are_slices_transposed_or_tied_lie_on_their_grids(one_thre
         np.testing.assert_array_equal(quantized.codes * quantized.scale, plain)
     assert len([log for log in found.logs if log.unit in ("one:linear", "two:linear")]) == 1
     assert model.module.both.unique().numel() > 60  # the model itself is left alone
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """Scales that lie on a line over the steps, as a stand-in for a network that makes them."""
+
+    count: int
+
+    def config(self):
+        return {"name": "line", "count": self.count}
+
+    def steps(self, calibrated):
+        return StepSets.each(self.count)
+
+    def start(self, site, role, spec, affines, calibrated):
+        return _OnLine(affines[0])
+
+
+class _OnLine:
+    def __init__(self, affine) -> None:
+        self.weight, self.offset = torch.zeros(2, requires_grad=True), torch.zeros((), requires_grad=True)
+        self.affine = affine
+
+    def parameters(self):
+        return {"weight": self.weight, "offset": self.offset}
+
+    def __call__(self, step):
+        t = step.float()
+        scale = float(self.affine.scale) * torch.nn.functional.softplus(0.5413 + self.weight[0] + self.weight[1] * t)
+        return scale, (self.affine.zero_point + self.offset * t)
+
+
+def test_scales__may_be_any_function_of_the_step(tiny) -> None:
+    if not hasattr(Ranges, "with_weights"):
+        pytest.skip("bounds of weights need step sets of their own")
+    model, _, ranges, _ = tiny
+    method = dataclasses.replace(BLOCKS, scales=LearnScales(30, batch_size=8, learning_rate=0.05))
+    found = reconstruct(model, Scheme.parse("w4a4"), ranges, _batches(steps=True), method, scales=_Line(3))
+    assert found.ranges.steps == StepSets.each(3)
+    learned = [log for log in found.logs if log.phase == "scales" and log.kept == "learned"]
+    assert learned
+    network = QuantizedModel(found.model, Scheme.parse("w4a4"), found.ranges)
+    formats = [network.formats(network.sites[0].key, step)["input"] for step in range(3)]
+    ratios = np.diff([np.log(np.expm1(float(f.scale) / float(formats[0].scale))) for f in formats])
+    assert len({float(f.scale) for f in formats}) == 3
+    assert np.isfinite(ratios).all()
+
+
+def test_conditions__and_guidance_are_those_of_each_sample(one_thread) -> None:
+    """Under guidance every sample has two rows; a block is fed with both, in the order in which they run."""
+    from simulator.calibration.reconstruction.recording import Passes, record
+    from simulator.calibration.reconstruction.samples import Samples
+    from simulator.models.conditioning import Conditioning
+    from simulator.models.registry import load
+
+    model = load("digits-dit")
+    conditioning = Conditioning({"label": torch.arange(10)}, weight=2.0)
+    ((x, timestep),) = [(torch.randn(6, 1, 8, 8), torch.full((6,), 300))]
+    samples = Samples.of(model, [(x, timestep, torch.arange(6))])
+    unit = next(u for u in partition(model, conditioning=conditioning) if u.name == "blocks.0")
+    whole, parts = (record(Passes(model, samples, size, conditioning, ()), unit, None, output=True) for size in (6, 4))
+    assert whole.rows == 12
+    assert whole.step.tolist() == [*range(6), *range(6)]
+    assert parts.step.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 4, 5]
+    order = [0, 1, 2, 3, 6, 7, 8, 9, 4, 5, 10, 11]
+    torch.testing.assert_close(parts.output, whole.output[order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(unit.module(*whole.batch(torch.arange(12))), whole.output, rtol=1e-4, atol=1e-5)
+    conditions = [leaf for leaf in whole.leaves if leaf.ndim == 2]
+    assert len(conditions) == 1
+    assert not torch.equal(conditions[0][0], conditions[0][6])
