@@ -26,8 +26,8 @@ from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.scheme.settings import Settings
 from simulator.models.registry import Model
 
-ROUNDINGS = LearnRoundings(12, batch_size=8, learning_rate=0.3, regularizer=1.0, error_unit="nearest")
-SCALES = LearnScales(6, batch_size=8, learning_rate=0.02)
+ROUNDINGS = LearnRoundings(6, batch_size=8, learning_rate=0.5, regularizer=1.0, error_unit="nearest")
+SCALES = LearnScales(3, batch_size=8, learning_rate=0.02)
 BLOCKS = Reconstruction("blocks", "block", "quantized", roundings=ROUNDINGS, scales=SCALES)
 DROP = dataclasses.replace(BLOCKS, name="drop", inputs="drop")
 LAYERS = Reconstruction("layers", "layer", "float", roundings=ROUNDINGS, scales=None)
@@ -61,8 +61,13 @@ def tiny(tiny_model, one_thread):
     return tiny_model, Scheme.parse("w4a8"), calibrate_on(tiny_model, _pairs(batches)), batches
 
 
-@pytest.mark.parametrize("method", [BLOCKS, DROP, LAYERS])
-@pytest.mark.parametrize("name", ["w4a8", "w4g5a8", "w3a4-dyn", "w4a8-dynrow"])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (BLOCKS, "w4a8"), (BLOCKS, "w4g5a8"), (BLOCKS, "w3a4-dyn"), (DROP, "w4a8-dynrow"), (DROP, "w4a8"),
+        (LAYERS, "w4g5a8"),
+    ],
+)  # fmt: skip
 def test_result__has_weights_on_the_grid_and_bounds_that_give_the_learned_codes(tiny, method, name) -> None:
     model, _, ranges, batches = tiny
     found = reconstruct(model, Scheme.parse(name), ranges, batches, method)
@@ -85,7 +90,7 @@ def test_result__has_weights_on_the_grid_and_bounds_that_give_the_learned_codes(
 
 
 @pytest.mark.skipif(not hasattr(Ranges, "with_weights"), reason="the engine does not take bounds of weights yet")
-@pytest.mark.parametrize("name", ["w4a8", "w4g5a8", "w8a8-acc24"])
+@pytest.mark.parametrize("name", ["w4a8", "w4g5a8"])
 def test_engine__multiplies_by_the_learned_codes(tiny, name) -> None:
     """What the engine computes from float operands is what the learned codes give in integers."""
     model, _, ranges, batches = tiny
@@ -163,7 +168,7 @@ def test_engine__gives_the_surrogates_output_from_the_learned_codes(one_thread) 
 
 def test_scales__learned_ones_reach_the_engine_exactly_and_lower_the_loss(tiny) -> None:
     model, _, ranges, batches = tiny
-    method = dataclasses.replace(BLOCKS, scales=LearnScales(40, batch_size=8, learning_rate=0.02))
+    method = dataclasses.replace(BLOCKS, scales=LearnScales(20, batch_size=8, learning_rate=0.04))
     found = reconstruct(model, Scheme.parse("w8a3"), ranges, batches, method)
     logs = [log for log in found.logs if log.phase == "scales"]
     assert any(log.kept == "learned" and log.after < 0.9 * log.before for log in logs)
@@ -203,9 +208,8 @@ def _stepwise(model, batches) -> Ranges:
     return collector.ranges({})
 
 
-@pytest.mark.parametrize("method", [BLOCKS, DROP])
-def test_seed__gives_the_same_bits_again_and_another_seed_others(tiny, method) -> None:
-    one, two, other = (reconstruct(*tiny, method, seed=seed) for seed in (0, 0, 1))
+def test_seed__gives_the_same_bits_again_and_another_seed_others(tiny) -> None:
+    one, two, other = (reconstruct(*tiny, DROP, seed=seed) for seed in (0, 0, 1))
     _same(one, two)
     assert one.model.weights_digest != other.model.weights_digest
 
@@ -232,7 +236,8 @@ def test_progress__counts_every_iteration_to_the_end(tiny) -> None:
     assert list(done) == sorted(done)
     assert done[-1] == totals[0]
     units = partition(tiny[0])
-    assert totals[0] == 12 * sum(unit.name not in ("qk", "pv") for unit in units) + 6 * len(units)
+    weighted = [unit for unit in units if unit.name not in ("qk", "pv")]
+    assert totals[0] == ROUNDINGS.iterations * len(weighted) + SCALES.iterations * len(units)
 
 
 def test_inputs__follow_the_network_quantized_so_far_only_where_asked(tiny) -> None:
