@@ -70,10 +70,14 @@ def prepared_network(
                 bounds = _bounds(site, layout.plain(contraction.weight), ranges, weights, treatment.weight)
                 grids[place] = WeightGrid(contraction.weight, layout, treatment.weight, bounds)
             if (grids[place].spec, grids[place].layout) != (treatment.weight, layout):
-                raise BadInput(
-                    "a weight that several sites share must be quantized in one way", got=f"another at {site}",
-                    fix="give its sites the same bits by a rule",
-                )  # fmt: skip
+                raise _shared(site)
+    for facts in plan.sites:  # later runs of a block, which are in no unit
+        if facts.key in stored or facts.stored not in grids or treatments[facts.key].in_float:
+            continue
+        assert facts.stored is not None
+        if grids[facts.stored].spec != treatments[facts.key].weight:
+            raise _shared(facts.key)
+        stored[facts.key] = facts.stored
     _require_apart(stored)
     found = _scales(treatments, ranges, scales)
     return RoundedNetwork(treatments, stored, grids, found)
@@ -82,6 +86,14 @@ def prepared_network(
 def _bounds(site: SiteKey, plain: Tensor, ranges: Ranges, weights: Observer, spec: QuantSpec) -> Bounds:
     given = [bounds for (at, role, _), bounds in ranges.bounds.items() if (at, role) == (site, WEIGHT)]
     return given[0] if given else fit_range(plain.numpy(), spec, weights)
+
+
+def _shared(site: SiteKey) -> BadInput:
+    return BadInput(
+        "a weight that several sites share must be quantized in one way",
+        got=f"another at {site}",
+        fix="give its sites the same bits by a rule",
+    )
 
 
 def _require_apart(stored: dict[SiteKey, Stored]) -> None:

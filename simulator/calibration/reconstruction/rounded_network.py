@@ -78,10 +78,11 @@ class RoundedNetwork:
         if isinstance(contraction, MatMul):
             left, right = operands.values()
             return replace(contraction, left=left, right=right)
-        stored = self.stored[site]
-        weight = self.values.get(stored, contraction.weight)
-        if soft is not None and stored in soft:
-            weight = soft[stored]
+        weight, stored = contraction.weight, self.stored.get(site)
+        if stored is not None:
+            weight = self.values.get(stored, weight)
+            if soft is not None:
+                weight = soft.get(stored, weight)
         return replace(contraction, input=operands["input"], weight=weight)
 
     def _operand(

@@ -342,6 +342,30 @@ def test_scales__may_be_any_function_of_the_step(tiny) -> None:
             assert len(set(scales)) == (3 if kept[str(facts.key)] == "learned" and role != "probability" else 1)
 
 
+class _Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return self.block(self.block(x))
+
+
+@pytest.mark.parametrize("method", [BLOCKS, dataclasses.replace(LAYERS, inputs="quantized")])
+def test_weights__of_a_block_that_runs_twice_have_their_codes_in_both_runs(one_thread, method) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        module = _Twice().eval().requires_grad_(False)
+    model, batches = Model("twice", 1, module, NoiseSchedule(), (6,), "epsilon", ""), _batches((6,))
+    scheme = Scheme(Settings(weight_bits=4))
+    found = reconstruct(model, scheme, calibrate_on(model, _pairs(batches)), batches, method)
+    assert {str(site) for site in found.codes} == {
+        "block.0:linear", "block.2:linear", "block.0:linear#1", "block.2:linear#1"
+    }  # fmt: skip
+    assert all((site, "weight", "all") in found.ranges.bounds for site in found.codes)
+    QuantizedModel(found.model, scheme, found.ranges)(*batches[0])
+
+
 def test_conditions__and_guidance_are_those_of_each_sample(one_thread) -> None:
     """Under guidance every sample has two rows; a block is fed with both, in the order in which they run."""
     from simulator.calibration.reconstruction.recording import Passes, record
