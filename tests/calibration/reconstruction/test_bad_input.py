@@ -116,7 +116,7 @@ def test_samples__of_a_collected_set_keep_steps_and_members(tiny_model) -> None:
         step: torch.Tensor
         member: torch.Tensor
 
-    given = Set(torch.randn(3, 1, 8, 8), torch.tensor([9, 5, 1]), torch.tensor([0, 1, 2]), torch.tensor([4, 4, 7]))
+    given = Set(torch.ones(3, 1, 8, 8), torch.tensor([9, 5, 1]), torch.tensor([0, 1, 2]), torch.tensor([4, 4, 7]))
     found = Samples.of(tiny_model, given)
     assert found.step.tolist() == [0, 1, 2]
     assert found.member.tolist() == [4, 4, 7]
@@ -173,7 +173,7 @@ class _Computed(nn.Module):
 @pytest.mark.parametrize(("tied", "says"), [(False, "stores"), (True, "one weight")])
 def test_reconstruct__refuses_weights_that_are_computed_or_overlap(tied, says) -> None:
     model = Model("odd", 1, _Computed(tied).eval().requires_grad_(False), NoiseSchedule(), (6,), "epsilon", "")
-    batches = [(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))]
+    batches = [(torch.ones(4, 6), torch.zeros(4, dtype=torch.long))]
     with pytest.raises(BadInput, match=says):
         reconstruct(model, Scheme(Settings(weight_bits=4)), calibrate_on(model, batches), batches, SHORT)
 
@@ -189,7 +189,7 @@ def test_reconstruct__refuses_one_weight_at_two_widths() -> None:
             return self.two(self.one(x))
 
     model = Model("tied", 1, Tied().eval().requires_grad_(False), NoiseSchedule(), (6,), "epsilon", "")
-    batches = [(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))]
+    batches = [(torch.ones(4, 6), torch.zeros(4, dtype=torch.long))]
     scheme = Scheme(Settings(weight_bits=4), (Rule(("two*",), Settings(weight_bits=8)),))
     with pytest.raises(BadInput, match="in one way"):
         reconstruct(model, scheme, calibrate_on(model, batches), batches, SHORT)

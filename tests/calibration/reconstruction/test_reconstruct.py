@@ -123,6 +123,7 @@ class _Anchored(nn.Module):
         with torch.no_grad():
             for layer in (self.inner, self.middle, self.outer):
                 layer.weight.copy_((torch.rand(layer.weight.shape, generator=g) - 0.5) * 0.8)
+                layer.bias.copy_(torch.rand(layer.bias.shape, generator=g) - 0.5)
                 layer.weight[:, 0, 1, 1] = 7 / 16
 
     def forward(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -135,7 +136,8 @@ def test_engine__gives_the_surrogates_output_from_the_learned_codes(one_thread) 
     scheme = Scheme(Settings(weight_bits=4))
     batches = _batches()
     ranges = calibrate_on(model, _pairs(batches))
-    found = reconstruct(model, scheme, ranges, batches, BLOCKS)
+    longer = LearnRoundings(60, batch_size=8, learning_rate=0.1, regularizer=10.0, error_unit="nearest")
+    found = reconstruct(model, scheme, ranges, batches, dataclasses.replace(BLOCKS, roundings=longer))
     assert sum(log.flipped for log in found.logs) > 0
     network = QuantizedModel(found.model, scheme, found.ranges)
     for site, quantized in found.codes.items():
@@ -196,7 +198,8 @@ def test_scales__of_several_steps_are_learned_apart(tiny) -> None:
         for key, (low, high) in ranges.bounds.items() if key[1] == "input"
     }  # fmt: skip
     sites = {site for site, _, _ in ratios}
-    assert any(len({float(ratios[site, "input", name]) for name in "012"}) == 3 for site in sites)
+    spread = [np.ptp([float(ratios[site, "input", name]) for name in "012"]) for site in sites]
+    assert max(spread) > 1e-3
 
 
 def _stepwise(model, batches) -> Ranges:
@@ -375,7 +378,7 @@ def test_conditions__and_guidance_are_those_of_each_sample(one_thread) -> None:
 
     model = load("digits-dit")
     conditioning = Conditioning({"label": torch.arange(10)}, weight=2.0)
-    ((x, timestep),) = [(torch.randn(6, 1, 8, 8), torch.full((6,), 300))]
+    x, timestep = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.full((6,), 300)
     samples = Samples.of(model, [(x, timestep, torch.arange(6))])
     unit = next(u for u in partition(model, conditioning=conditioning) if u.name == "blocks.0")
     whole, parts = (record(Passes(model, samples, size, conditioning, ()), unit, None, output=True) for size in (6, 4))
