@@ -54,7 +54,7 @@ def calibrate_on(
     digest, samples, count = hashlib.sha256(), 0, 0
     with torch.no_grad(), watching(model.module):
         for batch in batches:
-            x, timestep = _checked(model, batch, count)
+            x, timestep = checked_batch(model, batch, count)
             digest.update(repr(tuple(x.shape)).encode())
             digest.update(x.contiguous().numpy(force=True).tobytes())
             digest.update(timestep.contiguous().numpy(force=True).tobytes())
@@ -72,7 +72,12 @@ def calibrate_on(
     return collector.ranges(source)
 
 
-def _checked(model: Model, batch: object, index: int) -> tuple[Tensor, Tensor]:
+def checked_batch(model: Model, batch: object, index: int) -> tuple[Tensor, Tensor]:
+    """A batch as x and timestep, once it is what :func:`calibrate_on` takes; ``index`` names it in errors.
+
+    Raises:
+        BadInput: as there.
+    """
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(t, Tensor) for t in batch):
         raise BadInput(
             "a batch must be two tensors, x and timestep", got=f"{type(batch).__name__} as batch {index}",
