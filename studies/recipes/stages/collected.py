@@ -50,7 +50,7 @@ class CollectedRanges:
         """Collect with the task's model, observe the network as it is now."""
         task = preparation.task
         points = collect(
-            task.model, task.sampler, self.collection, samples=self.samples, seed=preparation.seed,
+            task.model, task.sampler, fitted(self.collection, task.steps), samples=self.samples, seed=preparation.seed,
             batch_size=task.batch_size, conditioning=task.conditioning,
             progress=lambda done, total: report("collecting", done, total),
         )  # fmt: skip
@@ -61,6 +61,14 @@ class CollectedRanges:
         )  # fmt: skip
         histogram = [int(count) for count in points.histogram(task.steps)]
         return replace(preparation, ranges=ranges).noting(self.name, points_per_step=histogram)
+
+
+def fitted(collection: Collection, steps: int) -> Collection:
+    """The policy, with no more steps than there are."""
+    count = getattr(collection, "count", None)
+    if not isinstance(count, int) or count <= steps:
+        return collection
+    return replace(collection, count=steps)  # type: ignore[type-var]
 
 
 def operand_specs(preparation: Preparation) -> dict[tuple[SiteKey, str], QuantSpec]:

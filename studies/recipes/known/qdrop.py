@@ -1,0 +1,18 @@
+"""QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization."""
+
+from simulator.calibration.reconstruction.settings import qdrop
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.ranges import TrajectoryRanges
+from studies.recipes.stages.reconstruction import Reconstruct
+
+RECIPE = Recipe(
+    "qdrop",
+    "Learns roundings block by block while activations are quantized at random.",
+    Source(
+        "QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization",
+        "Wei et al.",
+        "ICLR 2022",
+    ),
+    (TrajectoryRanges(), Reconstruct(qdrop("quick"))),
+    ("The preset is quick: 300 iterations per unit, with a regularizer in units of nearest rounding's loss.",),
+)
