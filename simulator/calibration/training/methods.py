@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -61,62 +61,60 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
-class LSQ:
-    """Learned step size (Esser et al. 2020), with a learned zero point.
-
-    ``RangeScales(n)`` makes it TDQ's baseline S_N, a scale that follows the timestep TDQ itself.
+class _Stepped:
+    """Learned scales and zero points.
 
     Args:
         scales: of the activations.
         weights: which weights share a scale.
-        start: finds the first range of each activation; None for the paper's 2 mean|x| / sqrt(Q_p).
+        start: finds the first range of each activation; None for LSQ's 2 mean|x| / sqrt(Q_p).
     """
 
     scales: ScaleRule = RangeScales()  # noqa: RUF009 - an immutable value
     weights: WeightScales = WeightScales.TENSOR
     start: Observer | None = None
 
+    NAME: ClassVar[str]
+    QUANTIZER: ClassVar[type[StepQuantizer]]
+
     def activation(
         self, values: np.ndarray, spec: QuantSpec, timesteps: int, generator: torch.Generator
     ) -> ActivationQuantizer:
+        """Scale by the rule, from ``start``."""
         scale, zero = activation_start(values, spec, self.start)
-        return StepQuantizer(spec, self.scales.build(scale, timesteps, generator), zero)
+        return self.QUANTIZER(spec, self.scales.build(scale, timesteps, generator), zero)
 
     def weight(self, weight: np.ndarray, spec: QuantSpec) -> WeightQuantizer:
-        return _weight(weight, spec, self.weights)
+        """Scales that are shared as ``weights`` says."""
+        return _weight(weight, spec, self.weights, noisy=self.QUANTIZER is NoisyQuantizer)
 
     def config(self) -> dict[str, Any]:
-        return {"method": "lsq", **_config(self.scales, self.weights, self.start)}
+        """As JSON."""
+        return {
+            "method": self.NAME,
+            "scales": self.scales.config(),
+            "weights": self.weights.value,
+            "start": "2 mean|x| / sqrt(Q_p)" if self.start is None else self.start.config(),
+        }
 
 
-@dataclass(frozen=True)
-class NIPQ:
+class LSQ(_Stepped):
+    """Learned step size (Esser et al. 2020), with a learned zero point.
+
+    ``scales=RangeScales(n)`` makes it TDQ's baseline S_N; scales that follow the timestep make it TDQ.
+    """
+
+    NAME, QUANTIZER = "lsq", StepQuantizer
+
+
+class NIPQ(_Stepped):
     """Noise proxy (Shin et al. 2023): learned clipping, uniform noise in training, rounding in evaluation.
 
     Noise stands for the rounding of weights and activations alike. The paper's learned bit widths are left out: a
     scheme states them.
-
-    Args:
-        scales: as :class:`LSQ`.
-        weights: as :class:`LSQ`.
-        start: as :class:`LSQ`.
     """
 
-    scales: ScaleRule = RangeScales()  # noqa: RUF009 - an immutable value
-    weights: WeightScales = WeightScales.TENSOR
-    start: Observer | None = None
-
-    def activation(
-        self, values: np.ndarray, spec: QuantSpec, timesteps: int, generator: torch.Generator
-    ) -> ActivationQuantizer:
-        scale, zero = activation_start(values, spec, self.start)
-        return NoisyQuantizer(spec, self.scales.build(scale, timesteps, generator), zero)
-
-    def weight(self, weight: np.ndarray, spec: QuantSpec) -> WeightQuantizer:
-        return _weight(weight, spec, self.weights, noisy=True)
-
-    def config(self) -> dict[str, Any]:
-        return {"method": "nipq", **_config(self.scales, self.weights, self.start)}
+    NAME, QUANTIZER = "nipq", NoisyQuantizer
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,7 @@ class PACT:
     def activation(
         self, values: np.ndarray, spec: QuantSpec, timesteps: int, generator: torch.Generator
     ) -> ActivationQuantizer:
+        """Bounds that begin at the smallest and largest value."""
         low, high = float(values.min()), float(values.max())
         largest = max(-low, high) or 1.0
         if low >= 0.0 and not spec.symmetric:
@@ -154,9 +153,11 @@ class PACT:
         return ClippingQuantizer(spec, max(high, 1e-3 * largest), -low, self.decay)
 
     def weight(self, weight: np.ndarray, spec: QuantSpec) -> WeightQuantizer:
+        """As LSQ's."""
         return _weight(weight, spec, self.weights)
 
     def config(self) -> dict[str, Any]:
+        """As JSON."""
         return {"method": "pact", "decay": self.decay, "signed": self.signed.value, "weights": self.weights.value}
 
 
@@ -170,12 +171,6 @@ class Control:
 
 
 def _weight(weight: np.ndarray, spec: QuantSpec, scales: WeightScales, *, noisy: bool = False) -> WeightQuantizer:
-    return WeightQuantizer(weight, spec, PerTensor() if scales is WeightScales.TENSOR else spec.granularity, noisy=noisy)
-
-
-def _config(scales: ScaleRule, weights: WeightScales, start: Observer | None) -> dict[str, Any]:
-    return {
-        "scales": scales.config(),
-        "weights": weights.value,
-        "start": "2 mean|x| / sqrt(Q_p)" if start is None else start.config(),
-    }
+    return WeightQuantizer(
+        weight, spec, PerTensor() if scales is WeightScales.TENSOR else spec.granularity, noisy=noisy
+    )

@@ -81,14 +81,17 @@ class StepQuantizer(ActivationQuantizer):
             self.place = nn.Parameter(torch.tensor((zero_point - self.qmin) / (self.qmax - self.qmin)))
 
     def parameters_at(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale by its rule; the zero point at its place."""
         zero = torch.zeros(()) if self.place is None else self.place * (self.qmax - self.qmin) + self.qmin
         return self.scales.scale(timestep), zero
 
     def surrogate(self, x: Tensor, scale: Tensor, zero: Tensor, features: int, noise: torch.Generator | None) -> Tensor:
+        """LSQ's."""
         return learned_step(x, scale, zero, self.qmin, self.qmax, features)
 
     @torch.no_grad()
     def project(self) -> None:
+        """Keep the zero point among the codes."""
         if self.place is not None:
             self.place.clamp_(0.0, 1.0)
 
@@ -97,6 +100,7 @@ class NoisyQuantizer(StepQuantizer):
     """NIPQ: noise in place of rounding while training."""
 
     def surrogate(self, x: Tensor, scale: Tensor, zero: Tensor, features: int, noise: torch.Generator | None) -> Tensor:
+        """Clipped, with noise."""
         return noisy_step(x, scale, zero, self.qmin, self.qmax, features, uniform(x, noise))
 
 
@@ -127,6 +131,7 @@ class ClippingQuantizer(ActivationQuantizer):
         return torch.zeros(()) if self._unsigned else bounds[-1], bounds[0]
 
     def parameters_at(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows from the bounds."""
         below, above = self.bounds()
         if self.spec.symmetric:
             return above / self.qmax, torch.zeros(())
@@ -134,9 +139,11 @@ class ClippingQuantizer(ActivationQuantizer):
         return scale, torch.clamp(torch.round(below / scale) + self.qmin, self.qmin, self.qmax)
 
     def surrogate(self, x: Tensor, scale: Tensor, zero: Tensor, features: int, noise: torch.Generator | None) -> Tensor:
+        """PACT's."""
         return clipped_step(x, *self.bounds(), scale, zero, self.qmin, self.qmax)
 
     def penalty(self) -> Tensor:
+        """L2 on the bounds."""
         return self._decay * (self.start * torch.exp(self.log)).square().sum()
 
 

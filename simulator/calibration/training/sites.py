@@ -46,7 +46,9 @@ def _require_learnable(site: SiteKey, treatment: Treatment) -> None:
     for role, operand in treatment.operands.items():
         if operand.range is not ActivationRange.STATIC:
             raise BadInput(
-                "a learned scale is a static one", got=f"{operand.range.value} range of {role} at {site}", fix="drop -dyn"
+                "a learned scale is a static one",
+                got=f"{operand.range.value} range of {role} at {site}",
+                fix="drop -dyn",
             )
     for spec in (*(operand.spec for operand in treatment.operands.values()), treatment.weight):
         if spec is not None and not _plain(spec):

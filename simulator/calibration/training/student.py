@@ -35,7 +35,7 @@ class Student:
 
     Args:
         model: the network; left as it is.
-        scheme: bits of every site and role.
+        scheme: bits of every site and role; a control does without.
         method: makes the quantizers; a :class:`Control` has none, and runs as the network does by itself.
         dropout: probability of every dropout layer while training.
 
@@ -54,7 +54,7 @@ class Student:
         self._model, self._method, self._dropout = model, method, dropout
         self._call = model.call or plain_call
         self.sites = survey(model)
-        self._treatments = treatments(scheme, self.sites)
+        self._treatments = {} if isinstance(method, Control) else treatments(scheme, self.sites)
         self._stored: dict[SiteKey, Hashable] = {facts.key: facts.stored or facts.key for facts in self.sites}
         self.module: nn.Module = copy.deepcopy(model.module).eval().requires_grad_(True)
         self.quantizers = nn.ModuleList()
@@ -88,9 +88,9 @@ class Student:
                     self.quantizers.append(made)
             if site in self._treatments and not isinstance(contraction, MatMul):
                 if (key := self._stored[site]) not in begun:
-                    weight, spec = outputs_first(contraction.weight, contraction), self._treatments[site].weight
-                    assert spec is not None
-                    begun[key] = method.weight(np.ascontiguousarray(weight.detach().numpy()), spec)
+                    weight, form = outputs_first(contraction.weight, contraction), self._treatments[site].weight
+                    assert form is not None
+                    begun[key] = method.weight(np.ascontiguousarray(weight.detach().numpy()), form)
                     self.quantizers.append(begun[key])
                 self.weights[site] = begun[key]
                 self._require_alike(site)

@@ -49,7 +49,7 @@ def fine_tune(
 
     Args:
         model: the network in full precision; left as it is.
-        scheme: bits of every site and role; a control is given it for its record.
+        scheme: bits of every site and role; a control takes no part of it.
         method: the quantizers that are learned, or :class:`Control`.
         settings: how long and how fast.
         seed: of every draw. Draws depend on seed and step alone, so methods with one seed see the same data.
@@ -127,7 +127,8 @@ def _described(
 ) -> dict[str, Any]:
     return {
         "origin": model_config(model),
-        "scheme": scheme.config(),
+        # a control is one for every scheme
+        **({} if isinstance(method, Control) else {"scheme": scheme.config()}),
         **method.config(),
         "settings": settings.config(),
         "seed": seed,

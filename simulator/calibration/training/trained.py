@@ -18,7 +18,6 @@ from samplers.sampler import Sampler
 from simulator.calibration.parameters import bounds_of
 from simulator.calibration.ranges import Bounds, Ranges
 from simulator.calibration.steps import ALL_STEPS, StepSets
-from simulator.calibration.training.sites import outputs_first
 from simulator.calibration.training.student import Student
 from simulator.instrument.contractions import Contraction, MatMul
 from simulator.instrument.forward import forward

@@ -66,7 +66,7 @@ class Tuning:
         network = {name: p for name, p in self.parameters.items() if name.startswith("network.")}
         scales = [p for name, p in self.parameters.items() if name not in network]
         self._network = list(network.values())
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in self._network if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in self._network if p.ndim <= 1]},
         ]
@@ -213,8 +213,3 @@ class Tuning:
 
 def _integer(random: np.random.Generator) -> int:
     return int(random.integers(2**62))
-
-
-def facts_of(tuning: Tuning) -> dict[str, Any]:
-    """What a run's source tells of how the training ended."""
-    return {"chosen_step": tuning.best_step, "diverged": tuning.diverged, "steps_run": tuning.step}
