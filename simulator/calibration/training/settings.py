@@ -35,7 +35,7 @@ class FineTuning:
 
     steps: int = 4000
     batch_size: int = 64
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     scale_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01

@@ -16,7 +16,7 @@ from samplers.coefficients import timestep_array
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from simulator.calibration.parameters import bounds_of
-from simulator.calibration.ranges import Bounds, Ranges
+from simulator.calibration.ranges import EVERY_STEP, WEIGHT, Bounds, Ranges
 from simulator.calibration.steps import ALL_STEPS, StepSets
 from simulator.calibration.training.student import Student
 from simulator.instrument.contractions import Contraction, MatMul
@@ -25,9 +25,6 @@ from simulator.instrument.sites import SiteKey
 from simulator.instrument.storage import Stored
 from simulator.models.derived import derive
 from simulator.models.registry import Model
-
-WEIGHT = "weight"
-"""Role of a weight's bounds."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,8 @@ class Trained:
         """Bounds of every operand and weight, from which the engine makes exactly the learned parameters.
 
         Steps of a sampler at which all scales are equal share a set; where no scale follows the timestep all steps do,
-        and no sampler is needed. Weights have the role "weight" and the parameter shape of the scheme's granularity.
+        and no sampler is needed. Bounds of weights have the parameter shape of the scheme's granularity, whichever
+        scales were shared in training.
 
         Raises:
             BadInput: a control, or no sampler where scales follow the timestep.
@@ -94,9 +92,9 @@ class Trained:
             for (site, role), (scale, zero) in found.items():
                 own = (scale[first] if scale.ndim else scale).numpy(), torch.round(zero).numpy().astype(np.int32)
                 bounds[site, role, each.name] = _bounds(*own, self._student.operands[site, role].spec)
-            for site, quantizer in self._student.weights.items():
-                shared = quantizer.shared_by(quantizer.spec.granularity)
-                bounds[site, WEIGHT, each.name] = _bounds(shared, np.zeros_like(shared, np.int32), quantizer.spec)
+        for site, quantizer in self._student.weights.items():
+            shared = quantizer.shared_by(quantizer.spec.granularity)
+            bounds[site, WEIGHT, EVERY_STEP] = _bounds(shared, np.zeros_like(shared, np.int32), quantizer.spec)
         source = {**self.source, **({} if sampler is None or not moving else {"sampler": sampler.config()})}
         return Ranges(bounds, source, steps)
 

@@ -37,9 +37,7 @@ def test_activation__in_eval_mode_has_the_engines_values(method) -> None:
         halves[1], halves[2] = np.nextafter(halves[0], np.float32(9)), np.nextafter(halves[0], np.float32(-9))
         found = quantizer(torch.from_numpy(halves), T)
     one = (1, 1)
-    expected = quantize(
-        halves, SPEC, scale.numpy().reshape(one), np.round(zero.numpy()).astype(np.int32).reshape(one)
-    )
+    expected = quantize(halves, SPEC, scale.numpy().reshape(one), np.round(zero.numpy()).astype(np.int32).reshape(one))
     np.testing.assert_array_equal(found.numpy(), dequantize(expected))
     assert 0 < expected.clipped < halves.size
 

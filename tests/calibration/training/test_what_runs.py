@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from samplers import DDIM, BadInput
+from samplers import DDIM, BadInput, NoiseSchedule
 from simulator.arithmetic.operands import ScaledFormat
 from simulator.arithmetic.quantizer import dequantize, parameters_from_range, quantize
 from simulator.arithmetic.weights import prepare_weight
@@ -16,7 +16,6 @@ from simulator.calibration.training.methods import LSQ, NIPQ, PACT, Control, Wei
 from simulator.calibration.training.scales import RangeScales
 from simulator.calibration.training.student import Student
 from simulator.calibration.training.train import fine_tune
-from simulator.calibration.training.trained import WEIGHT
 from simulator.instrument import emulation
 from simulator.instrument.contractions import PROBABILITY, MatMul
 from simulator.instrument.forward import forward
@@ -82,7 +81,7 @@ def test_student__in_eval_mode_has_the_engines_codes_and_nearly_its_output(
             if isinstance(contraction, MatMul):
                 return emulation.matmul(contraction, *(how[role] for role in contraction.roles))[0]
             spec = engine.plan.at(site).weight
-            scale, zero = parameters_from_range(*ranges.of(site, WEIGHT, step), spec)
+            scale, zero = parameters_from_range(*ranges.weights[site], spec)
             codes = quantize(emulation.array(contraction.weight), spec, scale, zero)
             np.testing.assert_array_equal(dequantize(codes), emulation.array(contraction.weight))  # on the grid
             learned = next(c for s, c in weights if s == site)
@@ -157,8 +156,6 @@ def test_derived__has_transposed_and_shared_weights_on_their_grid(images, brief,
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = Transposed().eval().requires_grad_(False)
-    from samplers import NoiseSchedule
-
     model = Model("transposed", 1, module, NoiseSchedule(), (1, 8, 8), "epsilon", "1" * 64)
     trained = fine_tune(model, SCHEME, LSQ(weights=WeightScales.SCHEME), brief, data=TrainingSet(images.images))
     student, derived = trained._student, trained.model.module
@@ -170,6 +167,31 @@ def test_derived__has_transposed_and_shared_weights_on_their_grid(images, brief,
             codes = channel / scale
             assert (codes - codes.round()).abs().max() < 1e-5
             assert 1 <= codes.abs().max().round() <= 7
+
+
+class Dropping(torch.nn.Module):
+    """Half of the features are lost where dropout is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.Conv2d(8, 1, 1)
+        self.norm, self.dropout = torch.nn.BatchNorm2d(8), torch.nn.Dropout(0.0)
+
+    def forward(self, x, timestep):
+        return self.last(self.dropout(self.norm(self.first(x))))
+
+
+@pytest.mark.parametrize("method", [LSQ(), Control()])
+def test_student__drops_features_in_training_alone_and_keeps_statistics(method, images) -> None:
+    model = Model("dropping", 1, Dropping().eval().requires_grad_(False), NoiseSchedule(), (1, 8, 8), "epsilon", "")
+    student = Student(model, SCHEME, method, dropout=0.5)
+    x, timestep = torch.from_numpy(images.images[:4]), torch.tensor([3, 300, 600, 900])
+    student.begin(x, timestep, {}, torch.Generator())
+    judged, first, second = (student.judge(x, timestep, {}), *(student.predict(x, timestep, {}, None) for _ in "12"))
+    assert not torch.equal(first, second)
+    assert torch.equal(judged, student.judge(x, timestep, {}))
+    assert student.module.norm.num_batches_tracked == 0
+    assert model.module.dropout.p == 0.0
 
 
 @pytest.mark.parametrize(
