@@ -196,9 +196,7 @@ def training_labels(
     return (torch.from_numpy(dropped(labels, network.label_dropout, NULL_LABEL, random)),)
 
 
-def dropped(
-    labels: NDArray[np.int64], probability: float, null: int, random: np.random.Generator
-) -> NDArray[np.int64]:
+def dropped(labels: NDArray[np.int64], probability: float, null: int, random: np.random.Generator) -> NDArray[np.int64]:
     """The labels (N,), each replaced by ``null`` with the given probability; N uniform numbers are drawn."""
     return np.where(random.random(len(labels)) < probability, null, labels)
 

@@ -58,12 +58,12 @@ class Trained:
     model: Model
     log: TrainingLog
     source: Mapping[str, Any]
-    _student: Student = field(repr=False, compare=False)
+    student: Student = field(repr=False, compare=False)
 
     @property
     def learned(self) -> bool:
         """Whether there are ranges: a control has none."""
-        return bool(self._student.activations)
+        return bool(self.student.activations)
 
     @torch.no_grad()
     def ranges(self, sampler: Sampler | None = None) -> Ranges:
@@ -80,7 +80,7 @@ class Trained:
             raise BadInput(
                 "only trained quantizers have ranges", got="a control", fix="calibrate its model as any other"
             )
-        quantizers = self._student.activations
+        quantizers = self.student.activations
         timestep = torch.zeros(1, dtype=torch.long) if sampler is None else torch.from_numpy(_timesteps(sampler))
         found = {key: quantizer.parameters_at(timestep) for key, quantizer in quantizers.items()}
         moving = any(scale.ndim for scale, _ in found.values())
@@ -91,8 +91,8 @@ class Trained:
         for each, first in zip(steps.sets, firsts, strict=True):
             for (site, role), (scale, zero) in found.items():
                 own = (scale[first] if scale.ndim else scale).numpy(), torch.round(zero).numpy().astype(np.int32)
-                bounds[site, role, each.name] = _bounds(*own, self._student.operands[site, role].spec)
-        for site, quantizer in self._student.weights.items():
+                bounds[site, role, each.name] = _bounds(*own, self.student.operands[site, role].spec)
+        for site, quantizer in self.student.weights.items():
             shared = quantizer.shared_by(quantizer.spec.granularity)
             bounds[site, WEIGHT, EVERY_STEP] = _bounds(shared, np.zeros_like(shared, np.int32), quantizer.spec)
         source = {**self.source, **({} if sampler is None or not moving else {"sampler": sampler.config()})}

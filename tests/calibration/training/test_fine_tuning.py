@@ -32,9 +32,11 @@ def assert_same(one, other) -> None:
     np.testing.assert_array_equal(one.log.losses, other.log.losses)
     assert one.log.judgements == other.log.judgements
     assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
-    learned = zip(one._student.activations.values(), other._student.activations.values(), strict=True)
+    learned = zip(one.student.activations.values(), other.student.activations.values(), strict=True)
     t = torch.arange(0, 1000, 77)
-    assert all(torch.equal(a, b) for p, q in learned for a, b in zip(p.parameters_at(t), q.parameters_at(t)))
+    for ours, theirs in learned:
+        for a, b in zip(ours.parameters_at(t), theirs.parameters_at(t), strict=True):
+            assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(

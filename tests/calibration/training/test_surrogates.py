@@ -14,7 +14,7 @@ CODES = [(0, 15, 6.3), (-7, 7, 0.0)]  # asymmetric activations, symmetric weight
 
 
 def values(seed: int = 0) -> torch.Tensor:
-    """Float64, well inside and well outside four bits at scale 0.3; none within 1e-3 of a tie or an end of the range."""
+    """Float64, well inside and well outside four bits at scale 0.3; none within 1e-3 of a tie."""
     x = torch.from_numpy(np.random.default_rng(seed).uniform(-6, 6, 400))
     distance = ((x / 0.3) * 2 - torch.round((x / 0.3) * 2)).abs()
     return x[distance > 1e-3]

@@ -60,46 +60,40 @@ def test_student__in_eval_mode_has_the_engines_codes_and_nearly_its_output(
 ) -> None:
     trained = fine_tune(tiny_model, SCHEME, method, brief, data=images)
     sampler = DDIM(tiny_model.schedule, 5)
-    ranges = trained.ranges(sampler)
-    student = trained._student
+    ranges, student, seen = trained.ranges(sampler), trained.student, []
+    engine = QuantizedModel(trained.model, SCHEME, ranges)
+    latent = {}
+
+    def keep(site, contraction):
+        if not isinstance(contraction, MatMul):
+            latent[site] = emulation.array(student.weight(site, contraction))
+        return contraction.float()
+
+    def integers(site, contraction):
+        how = engine.formats(site, step)
+        for role, values in contraction.activations().items():
+            found, one = student._rounded(site, role, values), (1,) * values.ndim
+            codes = quantize(
+                np.ascontiguousarray(values.numpy()), how[role].spec, np.full(one, how[role].scale, np.float32),
+                np.full(one, how[role].zero_point, np.int32),
+            )  # fmt: skip
+            np.testing.assert_array_equal(found.numpy(), dequantize(codes))
+        seen.append(site)
+        if isinstance(contraction, MatMul):
+            return emulation.matmul(contraction, *(how[role] for role in contraction.roles))[0]
+        spec = engine.plan.at(site).weight
+        codes = quantize(emulation.array(contraction.weight), spec, *parameters_from_range(*ranges.weights[site], spec))
+        np.testing.assert_array_equal(dequantize(codes), emulation.array(contraction.weight))  # on the grid
+        np.testing.assert_array_equal(dequantize(codes), latent[site])
+        return emulation.weighted(contraction, how["input"], prepare_weight(codes, parts=1))[0]
+
     for step, update in enumerate(sampler.updates):
         timestep = update.timesteps(8)
-        engine = QuantizedModel(trained.model, SCHEME, ranges)
-        seen = []
-
-        def integers(site, contraction, engine=engine, step=step, seen=seen, timestep=timestep):
-            how = engine.formats(site, step)
-            for role, values in contraction.activations().items():
-                found = student._rounded(site, role, values)
-                one = (1,) * values.ndim
-                codes = quantize(
-                    np.ascontiguousarray(values.numpy()), how[role].spec, np.full(one, how[role].scale, np.float32),
-                    np.full(one, how[role].zero_point, np.int32),
-                )  # fmt: skip
-                np.testing.assert_array_equal(found.numpy(), dequantize(codes))
-            seen.append(site)
-            if isinstance(contraction, MatMul):
-                return emulation.matmul(contraction, *(how[role] for role in contraction.roles))[0]
-            spec = engine.plan.at(site).weight
-            scale, zero = parameters_from_range(*ranges.weights[site], spec)
-            codes = quantize(emulation.array(contraction.weight), spec, scale, zero)
-            np.testing.assert_array_equal(dequantize(codes), emulation.array(contraction.weight))  # on the grid
-            learned = next(c for s, c in weights if s == site)
-            np.testing.assert_array_equal(dequantize(codes), emulation.array(learned))
-            return emulation.weighted(contraction, how["input"], prepare_weight(codes, parts=1))[0]
-
-        weights = []
-
-        def latent(site, contraction, weights=weights):
-            if not isinstance(contraction, MatMul):
-                weights.append((site, student.weight(site, contraction)))
-            return contraction.float()
-
         x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(step))
         expected = student.judge(x, timestep, {})
-        forward(student.module, latent, x, timestep)
+        forward(student.module, keep, x, timestep)
         found = forward(trained.model.module, integers, x, timestep)
-        assert len(seen) == len(student.sites)
+        assert tuple(seen[-len(student.sites) :]) == tuple(facts.key for facts in student.sites)
         error, plain = (found - expected).square().sum(), (tiny_model.module(x, timestep) - expected).square().sum()
         assert error < 1e-6 * expected.square().sum() < plain  # float sums, against the quantization error
 
@@ -112,10 +106,10 @@ def test_ranges__share_a_set_where_all_scales_are_equal(tiny_model, images, brie
     assert [s.serves for s in ranges.steps.sets] == [tuple(range(5)), tuple(range(5, 10))]
     with pytest.raises(BadInput, match="need the steps"):
         trained.ranges()
-    (site, role) = next(iter(trained._student.activations))
-    scales = trained._student.activations[site, role].scales.scale(torch.tensor([999, 0]))
+    (site, role) = next(iter(trained.student.activations))
+    scales = trained.student.activations[site, role].scales.scale(torch.tensor([999, 0]))
     for step, scale in ((0, scales[0]), (9, scales[1])):
-        spec = trained._student.operands[site, role].spec
+        spec = trained.student.operands[site, role].spec
         assert parameters_from_range(*ranges.of(site, role, step), spec)[0] == scale.item()
     assert trained.ranges(DDIM(tiny_model.schedule, 3)).source["training"] == ranges.source["training"]
 
@@ -158,7 +152,7 @@ def test_derived__has_transposed_and_shared_weights_on_their_grid(images, brief,
         module = Transposed().eval().requires_grad_(False)
     model = Model("transposed", 1, module, NoiseSchedule(), (1, 8, 8), "epsilon", "1" * 64)
     trained = fine_tune(model, SCHEME, LSQ(weights=WeightScales.SCHEME), brief, data=TrainingSet(images.images))
-    student, derived = trained._student, trained.model.module
+    student, derived = trained.student, trained.model.module
     sites = {str(site): quantizer for site, quantizer in student.weights.items()}
     assert sites["middle:conv2d"] is sites["middle:conv2d#1"]
     up = derived.up.weight.reshape(2, 2, 3, 2, 2).transpose(1, 2).reshape(6, 2, 2, 2)
@@ -209,7 +203,7 @@ def test_student__refuses_schemes_without_learned_scales(tiny_model, scheme, mes
 def test_scaled_format__is_what_formats_gives(tiny_model, images, brief, one_thread) -> None:
     trained = fine_tune(tiny_model, SCHEME, LSQ(), brief, data=images)
     quantized = QuantizedModel(trained.model, SCHEME, trained.ranges())
-    for (site, role), quantizer in trained._student.activations.items():
+    for (site, role), quantizer in trained.student.activations.items():
         scale, zero = quantizer.parameters_at(torch.zeros(1))
         expected = ScaledFormat(quantizer.spec, np.float32(scale.item()), round(zero.item()))
         assert quantized.formats(site)[role] == expected
