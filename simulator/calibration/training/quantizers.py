@@ -12,7 +12,7 @@ from samplers.errors import BadInput
 from simulator.arithmetic.granularity import Granularity
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.calibration.rounding_gradient import fake_quantize
-from simulator.calibration.training.scales import TimeScale
+from simulator.calibration.training.scales import DrawingScale, TimeScale
 from simulator.calibration.training.starts import weight_start
 from simulator.calibration.training.surrogates import clipped_step, learned_step, noisy_step
 
@@ -58,6 +58,9 @@ class ActivationQuantizer(nn.Module, ABC):
             return self.surrogate(x, scale, zero, x.numel() if rest else x.numel() // samples, noise)
         return fake_quantize(x, scale, zero, self.qmin, self.qmax)
 
+    def draw_from(self, generator: torch.Generator) -> None:
+        """Before a pass in training mode: what is random in the scales takes its draws from ``generator``."""
+
     def penalty(self) -> Tensor | None:
         """What is added to the loss."""
         return None
@@ -88,6 +91,11 @@ class StepQuantizer(ActivationQuantizer):
     def surrogate(self, x: Tensor, scale: Tensor, zero: Tensor, features: int, noise: torch.Generator | None) -> Tensor:
         """LSQ's."""
         return learned_step(x, scale, zero, self.qmin, self.qmax, features)
+
+    def draw_from(self, generator: torch.Generator) -> None:
+        """Hand it to scales that draw."""
+        if isinstance(self.scales, DrawingScale):
+            self.scales.draw_from(generator)
 
     @torch.no_grad()
     def project(self) -> None:

@@ -20,6 +20,15 @@ class TimeScale(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawingScale(TimeScale, Protocol):
+    """A learned scale that is random in training mode, as one with dropout is."""
+
+    def draw_from(self, generator: torch.Generator, /) -> None:
+        """Take the draws of the pass to come from ``generator``: without it a resumed training differs."""
+        ...
+
+
 class ScaleRule(Protocol):
     """Makes the scale of one operand; an immutable value."""
 

@@ -105,11 +105,13 @@ class Student:
             raise BadInput("sites that read one weight must have the same bits", got=str(site), fix="add a rule")
 
     def predict(self, x: Tensor, timestep: Tensor, given: Given, noise: torch.Generator) -> Tensor:
-        """The network's output in training mode, with gradients; ``noise`` is what noisy quantizers draw from."""
+        """The network's output in training mode, with gradients; ``noise`` is what random quantizers draw from."""
         self._switch(training=True)
         if isinstance(self._method, Control):
             return self._call(self.module, x, timestep, **given)
         self._timestep, self._noise = timestep, noise
+        for quantizer in self.activations.values():
+            quantizer.draw_from(noise)
         return differentiable(self.module, self._handle, lambda: self._call(self.module, x, timestep, **given))
 
     @torch.no_grad()
