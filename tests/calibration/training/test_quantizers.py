@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from samplers import BadInput
 from simulator.arithmetic.formats import IntFormat
@@ -49,6 +50,18 @@ def test_nipq__rounds_in_eval_mode_and_not_in_training() -> None:
     assert not torch.equal(first, second)
     assert len(quantizer.eval()(torch.from_numpy(VALUES), T, random).unique()) <= 16
     assert torch.equal(quantizer(torch.from_numpy(VALUES), T), made(LSQ()).eval()(torch.from_numpy(VALUES), T))
+
+
+def test_nipq__noise_is_uniform_over_one_step_around_the_value() -> None:
+    random = torch.Generator().manual_seed(1)
+    activation, x = made(NIPQ()), torch.full((6, 5000), 0.1)
+    spec = QuantSpec(IntFormat(4, signed=True, narrow=True), PerAxis((0,)), symmetric=True)
+    weight = NIPQ().weight(VALUES, spec)
+    scale, wide = activation.parameters_at(T)[0], weight.scale()
+    inside = torch.from_numpy(VALUES).clamp(-7 * wide, 7 * wide)
+    parts = [weight(torch.from_numpy(VALUES), random) - inside for _ in range(100)]
+    for added in ((activation(x, T, random) - x) / scale, torch.stack(parts) / wide):
+        assert stats.kstest(added.detach().numpy().ravel(), stats.uniform(-0.5, 1).cdf).pvalue > 0.01
 
 
 def test_lsq__begins_at_the_papers_scale_and_the_best_zero_point() -> None:
