@@ -87,7 +87,8 @@ def fine_tune(
             name = f"{method.config()['method']}-{bound_to[:8]}"
             found = derived(model, student, name)
         log = log_of(tuning.losses, tuning.judgements, tuning.best_step, tuning.diverged)
-        source = {**model_config(found), "training": {**described, "chosen_step": log.chosen_step}}
+        ended = {"chosen_step": log.chosen_step, "diverged": log.diverged}
+        source = {**model_config(found), "training": {**described, **ended}}
     return Trained(found, log, source, student)
 
 

@@ -139,6 +139,7 @@ def test_fine_tune__that_diverges_stops_and_gives_what_was_before(tiny_model, im
     wild = dataclasses.replace(brief, learning_rate=1e6, warmup_steps=1, steps=50)
     trained = fine_tune(tiny_model, SCHEME, Control(), wild, data=images)
     assert trained.log.diverged
+    assert trained.source["training"]["diverged"] is True
     assert len(trained.log.losses) < 10
     assert not trained.log.losses[-1] <= 10 * trained.log.judgements[0][1]
     assert all(value.isfinite().all() for value in weights(trained).values())
