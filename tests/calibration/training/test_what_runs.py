@@ -163,6 +163,17 @@ def test_derived__has_transposed_and_shared_weights_on_their_grid(images, brief,
             assert 1 <= codes.abs().max().round() <= 7
 
 
+def test_student__of_nipq_trains_on_noise_and_is_judged_on_codes(tiny_model, images) -> None:
+    x, timestep = torch.from_numpy(images.images[:4]), torch.tensor([3, 300, 600, 900])
+    noisy, rounded = Student(tiny_model, SCHEME, NIPQ()), Student(tiny_model, SCHEME, LSQ())
+    for student in (noisy, rounded):
+        student.begin(x, timestep, {}, torch.Generator())
+    outputs = [noisy.predict(x, timestep, {}, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    assert torch.equal(noisy.judge(x, timestep, {}), rounded.judge(x, timestep, {}))
+
+
 class Dropping(torch.nn.Module):
     """Half of the features are lost where dropout is on."""
 
