@@ -4,6 +4,7 @@ what diverged."""
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -39,11 +40,41 @@ def assert_same(one, other) -> None:
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(
-    ("method", "ema"),
-    [(NIPQ(scales=RangeScales(3)), None), (PACT(), 0.9), (Control(), None)],
-    ids=["nipq", "pact", "c"],
-)
+class Jittered(torch.nn.Module):
+    """A scale that moves at random in training mode, with a parameter in float64."""
+
+    seeds: ClassVar[set[int]] = set()
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.start, self._random = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)), None
+
+    def draw_from(self, generator: torch.Generator) -> None:
+        self._random = generator
+        self.seeds.add(generator.initial_seed())
+
+    def scale(self, timestep: torch.Tensor) -> torch.Tensor:
+        moved = torch.rand(len(timestep), generator=self._random) if self.training else torch.zeros(len(timestep))
+        return (self.start.abs() * (1 + 0.1 * moved) * (1 + timestep / 1000)).float()
+
+
+class Jitter:
+    def build(self, start: float, timesteps: int, generator: torch.Generator) -> Jittered:
+        return Jittered(start)
+
+    def config(self) -> dict:
+        return {"rule": "jitter"}
+
+
+METHODS = {
+    "nipq": (NIPQ(scales=RangeScales(3)), None),
+    "pact": (PACT(), 0.9),
+    "control": (Control(), None),
+    "rule": (LSQ(scales=Jitter()), 0.9),
+}
+
+
+@pytest.mark.parametrize(("method", "ema"), METHODS.values(), ids=METHODS)
 def test_fine_tune__resumed_is_as_not_stopped(method, ema, tiny_model, images, brief, one_thread, tmp_path) -> None:
     settings, path, seen = dataclasses.replace(brief, ema_decay=ema), tmp_path / "state.safetensors", []
     whole = fine_tune(tiny_model, SCHEME, method, settings, data=images, progress=lambda *at: seen.append(at))
@@ -52,6 +83,8 @@ def test_fine_tune__resumed_is_as_not_stopped(method, ema, tiny_model, images, b
         assert fine_tune(tiny_model, SCHEME, method, settings, data=images, checkpoint=path, stop_after=stop) is None
     assert_same(fine_tune(tiny_model, SCHEME, method, settings, data=images, checkpoint=path), whole)
     assert_same(fine_tune(tiny_model, SCHEME, method, settings, data=images, checkpoint=path), whole)  # a finished one
+    if isinstance(method, LSQ):
+        assert len(Jittered.seeds) == 6  # one for each step, the same when resumed
     with pytest.raises(BadInput, match="only the training that wrote it"):
         fine_tune(tiny_model, SCHEME, method, settings, seed=1, data=images, checkpoint=path)
 
@@ -99,6 +132,12 @@ def test_fine_tune__learns(tiny_model, images, brief, one_thread) -> None:
         assert judged[log.chosen_step] == min(judged.values()) < 0.9 * judged[0]
 
 
+def test_fine_tune__pulls_pacts_bounds_down(tiny_model, images, brief, one_thread) -> None:
+    free, pulled = (fine_tune(tiny_model, SCHEME, PACT(decay=d), brief, data=images).student for d in (0.0, 1.0))
+    for (key, quantizer), other in zip(free.activations.items(), pulled.activations.values(), strict=True):
+        assert other.bounds()[1] < quantizer.bounds()[1], key
+
+
 def test_fine_tune__gives_every_method_the_same_batches(tiny_model, images, brief, one_thread, monkeypatch) -> None:
     from simulator.calibration.training.student import Student
 
@@ -136,7 +175,7 @@ def test_fine_tune__gives_the_weights_of_the_lowest_judgement(
 
 
 def test_fine_tune__that_diverges_stops_and_gives_what_was_before(tiny_model, images, brief, one_thread) -> None:
-    wild = dataclasses.replace(brief, learning_rate=1e6, warmup_steps=1, steps=50)
+    wild = dataclasses.replace(brief, learning_rate=1e6, warmup_steps=1, steps=50, evaluate_every=50)
     trained = fine_tune(tiny_model, SCHEME, Control(), wild, data=images)
     assert trained.log.diverged
     assert trained.source["training"]["diverged"] is True
