@@ -175,7 +175,7 @@ def test_fine_tune__gives_the_weights_of_the_lowest_judgement(
 
 
 def test_fine_tune__that_diverges_stops_and_gives_what_was_before(tiny_model, images, brief, one_thread) -> None:
-    wild = dataclasses.replace(brief, learning_rate=1e6, warmup_steps=1, steps=50, evaluate_every=50)
+    wild = dataclasses.replace(brief, learning_rate=3.0, warmup_steps=1, steps=50, evaluate_every=50)
     trained = fine_tune(tiny_model, SCHEME, Control(), wild, data=images)
     assert trained.log.diverged
     assert trained.source["training"]["diverged"] is True
