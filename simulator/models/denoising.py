@@ -24,6 +24,18 @@ def stratified(count: int, random: np.random.Generator) -> NDArray[np.float64]:
     return (random.permutation(count) + random.random(count)) / count
 
 
+def training_draw(
+    shape: tuple[int, ...], timesteps: int, power: float, random: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """What one training batch is diffused by: timestep int64 (n,) and noise float32 ``shape``, n its first length.
+
+    Timesteps are ``timesteps * u ** power`` with u stratified in [0, 1) over the batch.
+    """
+    u = stratified(shape[0], random) ** power
+    timestep = torch.from_numpy((u * timesteps).astype(np.int64))
+    return timestep, torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+
+
 def diffuse(images: Tensor, noise: Tensor, timestep: Tensor, alphas_cumprod: NDArray[np.floating[Any]]) -> Tensor:
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise; the coefficients are taken in float64, then rounded."""
     abar = torch.tensor(alphas_cumprod, dtype=torch.float64)[timestep][:, None, None, None]

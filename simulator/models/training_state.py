@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from samplers.errors import BadInput
 from simulator.models.architectures import Network, NetworkConfig, build
 from simulator.models.checkpoint import read_tensors, write_tensors
-from simulator.models.denoising import denoising_losses, diffuse, generator, stratified
+from simulator.models.denoising import denoising_losses, diffuse, generator, training_draw
 from simulator.models.digits import Digits
 from simulator.models.dit import NULL_LABEL
 from simulator.models.recipe import Optimization, Recipe
@@ -83,9 +83,9 @@ class State(ABC, Generic[R, N]):
         images, labels = digits.part("train")
         recipe, step = self.recipe, self.step
         random = generator(recipe.seed, _STEP, step)
-        batch = _batch(len(images), recipe, step)
+        batch = batch_indices(len(images), recipe.batch_size, step, recipe.seed, _ORDER)
         for group in self.optimizer.param_groups:
-            group["lr"] = _learning_rate(recipe, step)
+            group["lr"] = warmed_cosine(recipe.learning_rate, step, recipe.steps, recipe.warmup_steps)
         self.module.train()
         loss = self._batch_loss(torch.from_numpy(images[batch]), labels[batch], random)
         self.optimizer.zero_grad()
@@ -164,9 +164,7 @@ class DenoiserState(State[Recipe, Network]):
 
     def _batch_loss(self, x0: Tensor, labels: NDArray[np.int64], random: np.random.Generator) -> Tensor:
         recipe, abar = self.recipe, self.alphas_cumprod
-        u = stratified(recipe.batch_size, random) ** recipe.timestep_power
-        timestep = torch.from_numpy((u * len(abar)).astype(np.int64))
-        noise = torch.from_numpy(random.standard_normal(x0.shape, dtype=np.float32))
+        timestep, noise = training_draw(tuple(x0.shape), len(abar), recipe.timestep_power, random)
         dropout_seed = int(random.integers(2**62))
         given = training_labels(recipe.network, labels, random)
         with torch.random.fork_rng(devices=[]):
@@ -195,18 +193,22 @@ def training_labels(
     """
     if isinstance(network, UNetConfig):
         return ()
-    kept = np.where(random.random(len(labels)) < network.label_dropout, NULL_LABEL, labels)
-    return (torch.from_numpy(kept),)
+    return (torch.from_numpy(dropped(labels, network.label_dropout, NULL_LABEL, random)),)
 
 
-def _batch(count: int, recipe: Optimization, step: int) -> NDArray[np.int64]:
-    """Indices of the images of a step: consecutive places in the sequence of all epochs' permutations."""
-    places = np.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size)
-    orders = {int(e): generator(recipe.seed, _ORDER, int(e)).permutation(count) for e in np.unique(places // count)}
+def dropped(labels: NDArray[np.int64], probability: float, null: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """The labels (N,), each replaced by ``null`` with the given probability; N uniform numbers are drawn."""
+    return np.where(random.random(len(labels)) < probability, null, labels)
+
+
+def batch_indices(count: int, batch_size: int, step: int, *key: int) -> NDArray[np.int64]:
+    """Indices of the images of a step: consecutive places in the sequence of all epochs' permutations, drawn by key."""
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    orders = {int(e): generator(*key, int(e)).permutation(count) for e in np.unique(places // count)}
     return np.array([orders[int(place // count)][place % count] for place in places])
 
 
-def _learning_rate(recipe: Optimization, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 0 at the last step."""
-    warm = min(1.0, (step + 1) / recipe.warmup_steps)
-    return recipe.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))
+def warmed_cosine(peak: float, step: int, steps: int, warmup_steps: int) -> float:
+    """Learning rate: linear warm-up to ``peak``, times half a cosine down to 0 at the last step."""
+    warm = min(1.0, (step + 1) / warmup_steps)
+    return peak * warm * 0.5 * (1.0 + math.cos(math.pi * step / steps))

@@ -1,0 +1,1 @@
+"""Quantization-aware training: learned scales and weights, by straight-through gradients of the denoising loss."""
