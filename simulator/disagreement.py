@@ -24,6 +24,7 @@ from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Contraction
 from simulator.instrument.forward import forward
 from simulator.instrument.intermediates import rounded, rounding
+from simulator.instrument.machines.log_products import quantizer_of
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme.settings import ActivationRange
@@ -124,7 +125,9 @@ class _Pass:
         treatment = network.plan.at(site, self.step)
         parameters = calibrated(treatment, site, network.ranges, self.step)
         return [
-            quantized(emulation.array(tensor), operand, parameters[role], ()).codes
+            quantizer_of(operand, parameters[role]).quantize(emulation.array(tensor)).codes
+            if operand.logarithmic
+            else quantized(emulation.array(tensor), operand, parameters[role], ()).codes
             for role, tensor in contraction.activations().items()
             if (operand := treatment.operands.get(role)) and operand.range is ActivationRange.STATIC
         ]

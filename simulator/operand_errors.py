@@ -145,7 +145,14 @@ class _Observed:
 def _covered(treatment: Treatment, quantized: QuantizedModel) -> int:
     if treatment.in_float:
         return COVERED.index("in_float")
-    more = treatment.block or treatment.target or treatment.output or treatment.limited or treatment.regrouped
+    more = (
+        treatment.logarithmic
+        or treatment.block
+        or treatment.target
+        or treatment.output
+        or treatment.limited
+        or treatment.regrouped
+    )
     specs = [operand.spec for operand in treatment.operands.values()] + [treatment.weight]
     biased = any(spec is not None and spec.rounding not in NEAREST for spec in specs)
     return COVERED.index("other_arithmetic") if more or biased or quantized.float_format != FLOAT32 else 0

@@ -187,7 +187,7 @@ class QuantizedModel:
         return known[treatment]
 
     def formats(self, site: SiteKey, step: int | None = None) -> Mapping[str, ScaledFormat]:
-        """Format, scale and zero point of each static run-time operand of a site, by role.
+        """Format, scale and zero point of each static run-time operand of a site, by role; log-sqrt2 codes have none.
 
         Raises:
             BadInput: codes wider than 8 bits, as :class:`ScaledFormat`.
@@ -197,7 +197,7 @@ class QuantizedModel:
         return {
             role: ScaledFormat(operand.spec, parameters[role].scale, parameters[role].zero_point)
             for role, operand in treatment.operands.items()
-            if role in parameters
+            if role in parameters and not operand.logarithmic
         }
 
     def _prepared(self, site: SiteKey, runs: Machine, contraction: Weighted) -> Any:

@@ -11,6 +11,7 @@ from simulator.arithmetic.float_formats import FLOAT32
 from simulator.instrument.machines.blocks import Blocks
 from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.fake_quant import FakeQuant
+from simulator.instrument.machines.log_products import LogProducts
 from simulator.instrument.machines.machine import Machine, Parameters
 from simulator.instrument.machines.on_target import OnTarget
 from simulator.instrument.machines.registers import Registers
@@ -67,6 +68,8 @@ def machine(treatment: Treatment, operation: str, parameters: Parameters, rung: 
         treatment = _with_register(treatment, operation)
     if treatment.target is not None:
         return OnTarget(treatment, parameters)
+    if treatment.logarithmic:
+        return LogProducts(treatment, parameters)
     if ByteCodes.takes(treatment, operation):
         return ByteCodes(treatment, parameters)
     return Registers(treatment, parameters)

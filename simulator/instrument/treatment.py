@@ -11,7 +11,7 @@ from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.instrument.contractions import PROBABILITY
-from simulator.instrument.scheme.settings import ActivationRange
+from simulator.instrument.scheme.settings import ActivationRange, ProbabilityFormat
 from simulator.targets.description import AnyRequantizer, Target
 
 _RANGES = {ActivationRange.STATIC: "", ActivationRange.TENSOR: " dynamic", ActivationRange.ROW: " per row"}
@@ -19,10 +19,22 @@ _RANGES = {ActivationRange.STATIC: "", ActivationRange.TENSOR: " dynamic", Activ
 
 @dataclass(frozen=True)
 class Operand:
-    """A run-time operand: its codes, and where their scale and zero point come from."""
+    """A run-time operand: its codes, and where their scale and zero point come from.
+
+    Attributes:
+        spec: format and rounding of its codes.
+        range: where scale and zero point come from.
+        form: what the codes stand for; other than UNIFORM for softmax outputs only.
+    """
 
     spec: QuantSpec
     range: ActivationRange
+    form: ProbabilityFormat = ProbabilityFormat.UNIFORM
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether codes are log-sqrt2 ones."""
+        return self.form is not ProbabilityFormat.UNIFORM
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,15 @@ class Treatment:
     @property
     def calibrated(self) -> bool:
         """Whether something of it has a range from calibration."""
-        static = (role for role, operand in self.operands.items() if operand.range is ActivationRange.STATIC)
-        return self.output is not None or any(role != PROBABILITY for role in static)
+        return self.output is not None or any(
+            operand.range is ActivationRange.STATIC and (role != PROBABILITY or operand.logarithmic)
+            for role, operand in self.operands.items()
+        )
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether an operand has log-sqrt2 codes."""
+        return any(operand.logarithmic for operand in self.operands.values())
 
     @property
     def limited(self) -> bool:
@@ -102,7 +121,10 @@ class Treatment:
             return "float32"
         if self.block:
             return self.block.name
-        words = [f"a{operand.spec.format.bits}{_RANGES[operand.range]}" for operand in self.operands.values()]
+        words = [
+            f"a{operand.spec.format.bits}{' ' + operand.form.value if operand.logarithmic else _RANGES[operand.range]}"
+            for operand in self.operands.values()
+        ]
         if self.weight:
             size = self.weight.granularity.group_size(1)
             words += [f"w{self.weight.format.bits}"] + ([f"g{size}"] if size else [])

@@ -14,6 +14,7 @@ from simulator.arithmetic import blockscale
 from simulator.arithmetic.quantizer import dequantize, quantize_to_range
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, MatMul, Weighted
+from simulator.instrument.machines.log_products import quantizer_of
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.treatment import Treatment
@@ -80,5 +81,10 @@ class FakeQuant:
             found = blockscale.quantize(split, self._treatment.block, axis=-1 if groups is None else 2)
             return torch.from_numpy(blockscale.dequantize(found).reshape(values.shape)), found.saturated
         rows = tuple(range(values.ndim - 1)) if groups is None else (0,)
-        made = quantized(values, self._treatment.operands[role], self._parameters.get(role), rows)
+        operand = self._treatment.operands[role]
+        if operand.logarithmic:
+            how = quantizer_of(operand, self._parameters[role])
+            logs = how.quantize(values)
+            return torch.from_numpy(how.dequantize(logs.codes)), logs.clipped
+        made = quantized(values, operand, self._parameters.get(role), rows)
         return torch.from_numpy(dequantize(made)), made.clipped

@@ -20,13 +20,13 @@ from simulator.arithmetic.fixed_point import INT32_MAX, INT32_MIN
 from simulator.arithmetic.group_sums import add_groups
 from simulator.arithmetic.matmul import Accumulated, integer_matmul
 from simulator.arithmetic.pair_accumulator import PairAccumulator
-from simulator.arithmetic.quantizer import Quantized, quantize, quantize_to_range
+from simulator.arithmetic.quantizer import Quantized, quantize_to_range
 from simulator.arithmetic.transposed import Stretched, flipped_kernel
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, Linear, MatMul, Weighted
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
-from simulator.instrument.machines.requantization import bias_for, dequantized, requantizer_of
+from simulator.instrument.machines.requantization import bias_for, dequantized, requantizer_of, rounded_output
 from simulator.instrument.treatment import Treatment
 from simulator.targets.description import BiasKind, bias_of
 
@@ -163,12 +163,8 @@ class Registers:
                 real = self._treatment.group_register.hold(sums[0].astype(np.float32) * left)
         if self._treatment.output is None:
             return real, problem.clipped, overflowed, 0
-        into = self._parameters["output"]
-        one = (1,) * real.ndim
-        made = quantize(
-            real, self._treatment.output, np.full(one, into.scale, np.float32), np.full(one, into.zero_point, np.int32)
-        )
-        return dequantized(made.codes, into), problem.clipped, overflowed, made.clipped
+        real, saturated = rounded_output(real, self._treatment.output, self._parameters["output"])
+        return real, problem.clipped, overflowed, saturated
 
     def _requantized(self, problem: _Problem, part: slice) -> tuple[np.ndarray, int, int, int]:
         kind, into = self._treatment.requantizer, self._parameters["output"]

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from simulator.instrument.scheme.scheme import Rule, Scheme
-from simulator.instrument.scheme.settings import BLOCKS, DEFAULTS, ActivationRange, Settings
+from simulator.instrument.scheme.settings import BLOCKS, DEFAULTS, ActivationRange, ProbabilityFormat, Settings
 
-__all__ = ["BLOCKS", "DEFAULTS", "ActivationRange", "Rule", "Scheme", "Settings"]
+__all__ = ["BLOCKS", "DEFAULTS", "ActivationRange", "ProbabilityFormat", "Rule", "Scheme", "Settings"]

@@ -37,6 +37,17 @@ class ActivationRange(Enum):
     """From the largest magnitude of each row of a matrix (each token) or sample of an image: symmetric, signed."""
 
 
+class ProbabilityFormat(Enum):
+    """What codes of a softmax output, the left operand of P V, stand for."""
+
+    UNIFORM = "uniform"
+    """Multiples of 1 / (2^bits - 1)."""
+    LOG_SQRT2 = "log-sqrt2"
+    """Half octaves below the calibrated largest value (``simulator.arithmetic.log_sqrt2``)."""
+    LOG_SQRT2_ZERO = "log-sqrt2-zero"
+    """Likewise, with one level more: what lies below the smallest is 0, as in RepQ-ViT's released code."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of one or more sites.
@@ -49,6 +60,7 @@ class Settings:
         key_bits: of its right operand.
         probability_bits: of the left operand of P V, the softmax output: unsigned, scale 1 / (2^bits - 1).
         value_bits: of its right operand.
+        probability_format: what the codes of a softmax output stand for.
         activation_range: where run-time operands get their parameters from.
         block: ``"integers"``, or a block format of ``BLOCKS`` for weights and run-time operands alike; bits, group
             size and ranges then say nothing.
@@ -70,6 +82,7 @@ class Settings:
     key_bits: int | None = None
     probability_bits: int | None = None
     value_bits: int | None = None
+    probability_format: ProbabilityFormat | None = None
     activation_range: ActivationRange | None = None
     block: str | None = None
     accumulator: Accumulator | PairAccumulator | None = None
@@ -100,6 +113,7 @@ class Settings:
             # it would need a stream for each step and site
             raise BadInput("a scheme rounds deterministically", got=self.rounding.name, fix="choose another mode")
         for name, kind in (
+            ("probability_format", ProbabilityFormat),
             ("activation_range", ActivationRange),
             ("accumulator", (Accumulator, PairAccumulator)),
             ("group_register", GroupRegister),
@@ -129,6 +143,7 @@ DEFAULTS = Settings(
     weight_bits=8,
     group_size=0,
     activation_bits=8,
+    probability_format=ProbabilityFormat.UNIFORM,
     activation_range=ActivationRange.STATIC,
     block=INTEGERS,
     accumulator=Accumulator(),
