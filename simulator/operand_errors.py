@@ -25,6 +25,7 @@ from simulator.arithmetic.rounding import Rounding
 from simulator.correction import NoCorrection
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Contraction, MatMul
+from simulator.instrument.operand_groups import calibrated_groups
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
 from simulator.instrument.treatment import Treatment
@@ -117,7 +118,9 @@ class _Observed:
                     self._means[variable.name][at] = np.nan
                 return
             parameters = calibrated(treatment, site, self._quantized.ranges, step)
-            left, right = operands(contraction, treatment, parameters)
+            facts = self._quantized.sites[self._index[site]]
+            groups = calibrated_groups(treatment, facts, self._quantized.ranges, step)
+            left, right = operands(contraction, treatment, parameters, groups)
             self._means["operand_intervals"][at] = left.intervals, right.intervals
             for name, value in _statistics(contraction, left, right).items():
                 self._means[name][at] += share * np.asarray(value)

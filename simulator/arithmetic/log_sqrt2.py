@@ -4,8 +4,8 @@
 ``delta 2^(-q / 2)`` with ``sqrt2`` in a factor of its own.
 
 The boundary between codes n and n + 1 is ``delta 2^(-(2n + 1) / 4)``, which no float32 equals: ``x^4 2^(2n + 1)`` has
-an odd power of two where ``delta^4`` has one that four divides. So there are no ties, every rounding to nearest gives the
-same code, and it is decided by integers: ``code > n`` where ``x^4 2^(2n + 1) < delta^4``. :meth:`LogSqrt2.code` is that
+an odd power of two where ``delta^4`` has one that four divides. So there are no ties, every rounding to nearest gives
+the same code, and integers decide it: ``code > n`` where ``x^4 2^(2n + 1) < delta^4``. :meth:`LogSqrt2.code` is that
 form; :meth:`LogSqrt2.quantize` compares with the smallest float32 above each boundary, found once from it. No logarithm
 is computed, so codes depend on no library and are monotone.
 

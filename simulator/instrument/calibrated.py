@@ -22,6 +22,8 @@ def calibrated(treatment: Treatment, site: SiteKey, ranges: Ranges, step: int | 
     A softmax output covers 0 to 1, whatever was observed; in a log-sqrt2 format its scale is the upper bound, the value
     of code 0.
 
+    Operands with bounds of groups of channels, where the treatment allows them, are left to ``operand_groups``.
+
     Raises:
         BadInput: an operand or output was not calibrated, or not per tensor; the step lies outside all step sets.
     """
@@ -41,7 +43,9 @@ def calibrated(treatment: Treatment, site: SiteKey, ranges: Ranges, step: int | 
                 fix="calibrate with PerTensor()",
             )
         if logarithmic:
-            found[role] = Affine(_largest(high), 0)
+            found[role] = Affine(_largest(high.max()), 0)
+            continue
+        if low.ndim and role in treatment.operands and treatment.operands[role].groups != 1:
             continue
         scale, zero_point = parameters_from_range(low, high, spec)
         found[role] = Affine(np.float32(scale), int(zero_point))

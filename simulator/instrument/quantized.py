@@ -20,6 +20,7 @@ from simulator.instrument.forward import Call, forward
 from simulator.instrument.intermediates import rounded, rounding
 from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.machine import Emulated, Machine
+from simulator.instrument.operand_groups import calibrated_groups
 from simulator.instrument.plan import Plan
 from simulator.instrument.rungs import Rung, machine
 from simulator.instrument.same_bytes import same_bytes
@@ -183,11 +184,13 @@ class QuantizedModel:
             known[treatment] = None
             if not treatment.in_float:
                 parameters = calibrated(treatment, site, self.ranges, step)
-                known[treatment] = machine(treatment, site.operation, parameters, self.rung)
+                groups = calibrated_groups(treatment, self._facts[site], self.ranges, step)
+                known[treatment] = machine(treatment, site.operation, parameters, self.rung, groups)
         return known[treatment]
 
     def formats(self, site: SiteKey, step: int | None = None) -> Mapping[str, ScaledFormat]:
-        """Format, scale and zero point of each static run-time operand of a site, by role; log-sqrt2 codes have none.
+        """Format, scale and zero point of each static run-time operand of a site, by role; log-sqrt2 codes and
+        groups of channels have none.
 
         Raises:
             BadInput: codes wider than 8 bits, as :class:`ScaledFormat`.

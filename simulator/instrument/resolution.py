@@ -29,6 +29,7 @@ def resolved(settings: Settings, facts: SiteFacts, target: Target | None) -> Tre
         BadInput: something that the engine or the target does not have, with the site's name.
     """
     _require_logarithmic(settings, facts, target)
+    _require_static_groups(settings, facts, target)
     if settings.keep_float:
         return _treatment(settings, {}, None, None, in_float=True)
     return _on_engine(settings, facts) if target is None else _on_target(settings, facts, target)
@@ -77,12 +78,27 @@ def _operand(settings: Settings, role: str) -> Operand:
     if role == PROBABILITY:  # its range is known
         assert settings.probability_format is not None
         spec = QuantSpec(IntFormat(bits, signed=False), rounding=settings.rounding)
-        return Operand(spec, ActivationRange.STATIC, settings.probability_format)
+        return Operand(spec, ActivationRange.STATIC, form=settings.probability_format)
     if settings.activation_range is ActivationRange.ROW:
         spec = QuantSpec(IntFormat(bits, signed=True, narrow=True), symmetric=True, rounding=settings.rounding)
     else:
         spec = QuantSpec(IntFormat(bits, signed=False), rounding=settings.rounding)
-    return Operand(spec, settings.activation_range)
+    assert settings.activation_groups is not None
+    return Operand(spec, settings.activation_range, settings.activation_groups)
+
+
+def _require_static_groups(settings: Settings, facts: SiteFacts, target: Target | None) -> None:
+    """Groups of channels have calibrated scales, and partial sums that no target has."""
+    if settings.keep_float or settings.activation_groups == 1:
+        return
+    static = settings.activation_range is ActivationRange.STATIC
+    if target is not None or settings.block in BLOCKS or not static:
+        got = f"on {target}" if target else f"block = {settings.block!r}" if static else settings.activation_range
+        raise BadInput(
+            "groups of channels need static ranges of integers, on no target",
+            got=f"{got} at {facts.key}",
+            fix="give the site activation_groups = 1 by a rule",
+        )
 
 
 def _require_logarithmic(settings: Settings, facts: SiteFacts, target: Target | None) -> None:
@@ -137,7 +153,7 @@ def _require_requantizer(settings: Settings, facts: SiteFacts, operands: Mapping
     if facts.contracted is not None and 0 < (settings.group_size or 0) < facts.contracted:
         return  # the group register's float is quantized
     if any(operand.logarithmic for operand in operands.values()):
-        return  # likewise
+        return  # likewise; so it is where ranges have groups of channels
     if any(operand.range is ActivationRange.ROW for operand in operands.values()):
         raise BadInput(
             "a requantizer takes one activation scale",

@@ -24,17 +24,25 @@ class Operand:
     Attributes:
         spec: format and rounding of its codes.
         range: where scale and zero point come from.
+        groups: most groups of channels with a scale of their own; 1 is one scale, 0 any number.
         form: what the codes stand for; other than UNIFORM for softmax outputs only.
     """
 
     spec: QuantSpec
     range: ActivationRange
+    groups: int = 1
     form: ProbabilityFormat = ProbabilityFormat.UNIFORM
 
     @property
     def logarithmic(self) -> bool:
         """Whether codes are log-sqrt2 ones."""
         return self.form is not ProbabilityFormat.UNIFORM
+
+    def describe(self) -> str:
+        """A few words for tables."""
+        groups = "" if self.groups == 1 else f" {self.groups} groups" if self.groups else " per channel"
+        form = f" {self.form.value}" if self.logarithmic else _RANGES[self.range]
+        return f"a{self.spec.format.bits}{form}{groups}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,11 @@ class Treatment:
         )
 
     @property
+    def grouped(self) -> bool:
+        """Whether groups of an operand's channels may have a scale of their own."""
+        return any(operand.groups != 1 for operand in self.operands.values())
+
+    @property
     def logarithmic(self) -> bool:
         """Whether an operand has log-sqrt2 codes."""
         return any(operand.logarithmic for operand in self.operands.values())
@@ -121,10 +134,7 @@ class Treatment:
             return "float32"
         if self.block:
             return self.block.name
-        words = [
-            f"a{operand.spec.format.bits}{' ' + operand.form.value if operand.logarithmic else _RANGES[operand.range]}"
-            for operand in self.operands.values()
-        ]
+        words = [operand.describe() for operand in self.operands.values()]
         if self.weight:
             size = self.weight.granularity.group_size(1)
             words += [f"w{self.weight.format.bits}"] + ([f"g{size}"] if size else [])

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from simulator.arithmetic.log_sqrt2 import LogSqrt2
-from simulator.arithmetic.shifted_sums import shifted_product
+from simulator.arithmetic.shifted_products import shifted_product
 from simulator.instrument import emulation
 from simulator.instrument.contractions import PROBABILITY, Contraction, MatMul, Weighted
+from simulator.instrument.machines.channel_groups import NO_GROUPS, Groups, grouped_axes
 from simulator.instrument.machines.machine import Affine, Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.machines.requantization import rounded_output
@@ -26,15 +27,16 @@ def quantizer_of(operand: Operand, given: Affine) -> LogSqrt2:
 
 
 class LogProducts:
-    """``simulator.arithmetic.shifted_sums``: two exact sums, each rounded to float32, rescaled and added.
+    """``simulator.arithmetic.shifted_products``: two exact sums, each rounded to float32, rescaled and added.
 
     Args:
         treatment: of the site, whose probability has a log-sqrt2 format.
         parameters: calibrated, by role.
+        groups: of channels, by role.
     """
 
-    def __init__(self, treatment: Treatment, parameters: Parameters) -> None:
-        self._treatment, self._parameters = treatment, parameters
+    def __init__(self, treatment: Treatment, parameters: Parameters, groups: Groups = NO_GROUPS) -> None:
+        self._treatment, self._parameters, self._groups = treatment, parameters, groups
         self._quantizer = quantizer_of(treatment.operands[PROBABILITY], parameters[PROBABILITY])
 
     @property
@@ -53,8 +55,10 @@ class LogProducts:
         first, second = contraction.roles
         assert first == PROBABILITY
         codes = self._quantizer.quantize(left)
-        rows = tuple(range(right.ndim - 1))
-        value = quantized(right, self._treatment.operands[second], self._parameters.get(second), rows)
+        rows, operand = tuple(range(right.ndim - 1)), self._treatment.operands[second]
+        value = quantized(
+            right, operand, self._parameters.get(second), rows, grouped_axes(self._groups, second, right.ndim)
+        )
         real = shifted_product(
             codes.codes, value.codes.astype(np.int32) - value.zero_point, self._quantizer,
             np.swapaxes(value.scale, -1, -2), self._treatment.group_register,

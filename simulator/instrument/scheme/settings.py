@@ -62,6 +62,8 @@ class Settings:
         value_bits: of its right operand.
         probability_format: what the codes of a softmax output stand for.
         activation_range: where run-time operands get their parameters from.
+        activation_groups: how many groups of channels of a run-time operand with a static range may have a scale of
+            their own; which, the ranges say. 1 is one scale per tensor, 0 any number, up to one per channel.
         block: ``"integers"``, or a block format of ``BLOCKS`` for weights and run-time operands alike; bits, group
             size and ranges then say nothing.
         accumulator: the register of the integer sums.
@@ -84,6 +86,7 @@ class Settings:
     value_bits: int | None = None
     probability_format: ProbabilityFormat | None = None
     activation_range: ActivationRange | None = None
+    activation_groups: int | None = None
     block: str | None = None
     accumulator: Accumulator | PairAccumulator | None = None
     group_register: GroupRegister | None = None
@@ -103,6 +106,8 @@ class Settings:
                 require_integer(field.name, value, 2, LARGEST_BITS)
         if self.group_size is not None:
             require_integer("group_size", self.group_size, 0)
+        if self.activation_groups is not None:
+            require_integer("activation_groups", self.activation_groups, 0)
         if self.block is not None and self.block not in (INTEGERS, *BLOCKS):
             raise BadInput(
                 f"block must be one of {INTEGERS}, {', '.join(BLOCKS)}",
@@ -145,6 +150,7 @@ DEFAULTS = Settings(
     activation_bits=8,
     probability_format=ProbabilityFormat.UNIFORM,
     activation_range=ActivationRange.STATIC,
+    activation_groups=1,
     block=INTEGERS,
     accumulator=Accumulator(),
     group_register=GroupRegister(),

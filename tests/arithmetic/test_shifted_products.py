@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from samplers.errors import BadInput
-from simulator.arithmetic import shifted_sums as module
+from simulator.arithmetic import shifted_products as module
 from simulator.arithmetic.float_formats import BFLOAT16
 from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.log_sqrt2 import LogSqrt2
-from simulator.arithmetic.shifted_sums import shifted_product, shifted_sums
+from simulator.arithmetic.shifted_products import shifted_product, shifted_sums
 
 F32 = np.float32
 
