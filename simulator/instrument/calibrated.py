@@ -36,17 +36,17 @@ def calibrated(treatment: Treatment, site: SiteKey, ranges: Ranges, step: int | 
     for role, spec in wanted.items():
         logarithmic = role in treatment.operands and treatment.operands[role].logarithmic
         low, high = _UNIT if role == PROBABILITY and not logarithmic else ranges.of(site, role, step)
+        if logarithmic:
+            found[role] = Affine(_largest(high.max()), 0)
+            continue
+        if low.ndim and role in treatment.operands and treatment.operands[role].groups != 1:
+            continue
         if low.ndim:
             raise BadInput(
                 "a scheme's activations need ranges per tensor",
                 got=f"shape {low.shape} at {site} {role}",
                 fix="calibrate with PerTensor()",
             )
-        if logarithmic:
-            found[role] = Affine(_largest(high.max()), 0)
-            continue
-        if low.ndim and role in treatment.operands and treatment.operands[role].groups != 1:
-            continue
         scale, zero_point = parameters_from_range(low, high, spec)
         found[role] = Affine(np.float32(scale), int(zero_point))
     return found

@@ -37,7 +37,7 @@ def calibrated_groups(
         where = f"{facts.key} {role}"
         group = ranges.grouping(facts.key, role, step)
         if group is None:
-            group = np.arange(low.size).reshape([n for n in low.shape if n > 1] or [1])
+            group = _channel_by_channel(low, facts, role, where)
         if operand.groups and low.size > operand.groups:
             raise BadInput(
                 f"an operand may have at most {operand.groups} groups of channels",
@@ -52,10 +52,30 @@ def calibrated_groups(
     return found
 
 
+def _channel_by_channel(low: np.ndarray, facts: SiteFacts, role: str, where: str) -> np.ndarray:
+    """Every channel, or head and channel, its own group; bounds have the operand's rank."""
+    axis = _channel_axis(facts, role) + low.ndim
+    heads = (axis - 1 if role == VALUE else axis - 2,) if role in ATTENTION_ROLES and low.ndim > 2 else ()
+    if any(n > 1 and i not in (*heads, axis) for i, n in enumerate(low.shape)):
+        raise BadInput(
+            "bounds of an operand without groups must lie along its channels, and heads",
+            got=f"shape {low.shape} at {where}",
+            fix="calibrate with PerHeadChannel(), which for the value of P V are its features, not its keys",
+        )
+    many = [low.shape[i] for i in heads if low.shape[i] > 1]
+    return np.arange(low.size).reshape(*many, low.shape[axis])
+
+
+def _channel_axis(facts: SiteFacts, role: str) -> int:
+    """From the end."""
+    if facts.key.operation.startswith("conv"):
+        return 1 - len(facts.shapes[0])
+    return -2 if role == VALUE else -1
+
+
 def _require_channels(group: np.ndarray, facts: SiteFacts, role: str, where: str) -> None:
     shape = facts.shapes[facts.roles.index(role)]
-    image = facts.key.operation.startswith("conv")
-    channels = shape[1] if image else shape[-2] if role == VALUE else shape[-1]
+    channels = shape[_channel_axis(facts, role)]
     if group.shape[-1] != channels:
         raise BadInput(
             f"groups must be of the operand's {channels} channels", got=f"{group.shape[-1]} at {where}",
@@ -83,8 +103,8 @@ def _require_matching(treatment: Treatment, facts: SiteFacts, found: dict[str, C
         if role == VALUE:
             continue
         every = own.group
-        if own.group.ndim == 1 and facts.contracted is not None:
-            every = own.group.reshape(-1, facts.contracted)
+        if own.group.ndim == 1:
+            every = own.group.reshape(-1, facts.contracted or len(own.group))
         if any(not _same_parts(row, every[0]) for row in every) or (
             own.group.ndim == 1 and not (every == every[0]).all()
         ):
