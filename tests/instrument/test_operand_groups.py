@@ -372,37 +372,6 @@ def test_ranges__refuse_groups_that_do_not_number_their_bounds():
         Ranges({}, {}, groups={key: np.array([0, 1])})
 
 
-@pytest.mark.parametrize(
-    ("shape", "count", "want"),
-    [((8,), 4, [0, 0, 1, 1, 2, 2, 3, 3]), ((2, 4), 1, [[0] * 4] * 2), ((2, 4), 2, [[0] * 4, [1] * 4]),
-     ((2, 4), 4, [[0, 0, 1, 1], [2, 2, 3, 3]]), ((4, 2), 2, [[0, 0], [0, 0], [1, 1], [1, 1]])],
-)  # fmt: skip
-def test_even_groups__are_whole_heads_or_parts_of_heads(shape, count, want):
-    assert even_groups(shape, count).tolist() == want
-
-
-@pytest.mark.parametrize(("shape", "count"), [((8,), 3), ((2, 3), 4), ((4, 6), 3), ((6, 4), 4), ((2, 2, 2), 2)])
-def test_even_groups__refuse_unequal_ones(shape, count):
-    with pytest.raises(BadInput, match="equal, and whole heads"):
-        even_groups(shape, count)
-
-
-def test_grouped_ranges__cover_the_channels_of_each_group():
-    key, other = (SiteKey("a", "linear"), "input", "all"), (SiteKey("b", "linear"), "input", "all")
-    low, high = np.array([[-1.0, -3, 0, -2]]), np.array([[0.0, 1, 5, -1]])
-    ranges = Ranges({key: (low, high), other: (low, high)}, {"seed": 1})
-    found = grouped_ranges(ranges, {key: np.array([1, 0, 0, 1])})
-    assert [bound.tolist() for bound in found.bounds[key]] == [[-3, -2], [5, 0]]
-    assert [bound.tolist() for bound in found.bounds[other]] == [-3, 5]
-    assert found.grouping(*key[:2]).tolist() == [1, 0, 0, 1]
-    assert (
-        found.source["channel_groups"] != grouped_ranges(ranges, {key: np.array([0, 0, 0, 1])}).source["channel_groups"]
-    )
-    for wrong in ({key: np.arange(3)}, {(*key[:2], "0"): np.arange(4)}, {key: np.arange(4.0)}):
-        with pytest.raises(BadInput, match="a:linear input"):
-            grouped_ranges(ranges, wrong)
-
-
 class Net(torch.nn.Module):
     """A layer, two heads of attention over the pixels of a convolution, a last layer."""
 
