@@ -12,6 +12,7 @@ from simulator.instrument.machines.blocks import Blocks
 from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.channel_groups import NO_GROUPS, Groups
 from simulator.instrument.machines.fake_quant import FakeQuant
+from simulator.instrument.machines.grouped_bytes import GroupedBytes
 from simulator.instrument.machines.log_products import LogProducts
 from simulator.instrument.machines.machine import Machine, Parameters
 from simulator.instrument.machines.on_target import OnTarget
@@ -81,7 +82,9 @@ def machine(
         return OnTarget(treatment, parameters)
     if treatment.logarithmic:
         return LogProducts(treatment, parameters, groups)
-    if ByteCodes.takes(treatment, operation):
+    if GroupedBytes.takes(treatment, operation, groups):
+        return GroupedBytes(treatment, groups)
+    if not groups and ByteCodes.takes(treatment, operation):
         return ByteCodes(treatment, parameters)
     return Registers(treatment, parameters, groups)
 

@@ -23,6 +23,8 @@ from simulator.calibration.ranges import Ranges
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Conv, ConvTranspose, Linear, MatMul
 from simulator.instrument.machines.byte_codes import ByteCodes
+from simulator.instrument.machines.grouped_bytes import GroupedBytes
+from simulator.instrument.machines.registers import Registers
 from simulator.instrument.operand_groups import calibrated_groups
 from simulator.instrument.resolution import resolved
 from simulator.instrument.rungs import Rung, machine
@@ -88,7 +90,7 @@ def ranges_of(facts, groups, output=None):
     return Ranges(arrays, {}, groups={(facts.key, role, "all"): group for role, group in groups.items()})
 
 
-def run(operation, groups, rung=Rung.COMPLETE, output=None, **settings):
+def run(operation, groups, rung=Rung.COMPLETE, output=None, general=False, **settings):
     contraction = make(operation)
     facts = site_of(operation, contraction)
     treatment = resolved(DEFAULTS | Settings(activation_groups=0, **settings), facts, None)
@@ -97,7 +99,9 @@ def run(operation, groups, rung=Rung.COMPLETE, output=None, **settings):
     own = calibrated_groups(treatment, facts, ranges)
     assert own.keys() == groups.keys()
     runs = machine(treatment, facts.key.operation, parameters, rung, own)
-    assert not isinstance(runs, ByteCodes)
+    assert not (groups and isinstance(runs, ByteCodes))
+    if general:
+        runs = Registers(treatment, parameters, own)
     weight = None if isinstance(contraction, MatMul) else runs.prepare(contraction, contraction.weight)
     return runs(contraction, weight)
 
@@ -134,7 +138,8 @@ def in_order(parts):
 
 @pytest.mark.parametrize("group", [SCATTERED, np.arange(C), np.arange(C)[::-1].copy(), np.arange(C) // 5])
 @pytest.mark.parametrize("operation", ["linear", "conv2d", "conv_transpose2d"])
-def test_groups__are_exact_partial_sums_added_in_the_order_of_their_numbers(operation, group):
+@pytest.mark.parametrize("general", [False, True])
+def test_groups__are_exact_partial_sums_added_in_the_order_of_their_numbers(operation, group, general):
     contraction = make(operation)
     axis = -1 if operation == "linear" else 1
     x, _, clipped = whole(contraction.input, group, axis)
@@ -150,11 +155,37 @@ def test_groups__are_exact_partial_sums_added_in_the_order_of_their_numbers(oper
         parts.append(sums.astype(F32) * (STEPS[number % 8] * w_scale).reshape(columns))
     want = in_order(parts) + contraction.bias.numpy().reshape(columns)
     assert want.dtype == F32
-    found = run(operation, {"input": group})
+    found = run(operation, {"input": group}, general=general)
     assert np.array_equal(found.output.numpy().view(np.int32), want.view(np.int32))
     assert found.clipped == clipped > 0
     backwards = in_order(parts[::-1]) + contraction.bias.numpy().reshape(columns)
     assert len(parts) < 3 or not np.array_equal(backwards, want)
+
+
+@pytest.mark.parametrize("operation", ["linear", "conv2d", "conv2d grouped", "depthwise"])
+@pytest.mark.parametrize("seed", range(3))
+def test_grouped_bytes__are_the_registers_bits_for_unequal_groups(operation, seed):
+    """More channels than a tile's step, groups of 1 to 60 of them."""
+    random = np.random.default_rng(seed)
+    channels, convolved = (64, 64) if operation == "depthwise" else (70, 1 + (operation == "conv2d grouped"))
+    group = np.sort(np.minimum(random.geometric(0.3, channels // convolved) - 1, 5))
+    random.shuffle(group)
+    group = np.tile(np.unique(group, return_inverse=True)[1], convolved)
+    if operation == "linear":
+        contraction = Linear(ties(9, channels), ties(33, channels, seed=1), ties(33, seed=2))
+    else:
+        contraction = Conv(
+            ties(2, channels, 5, 4), ties(64 if convolved == 64 else 40, channels // convolved, 3, 3, seed=1), None,
+            Geometry.of(2, stride=(1, 2), padding=((1, 0), (2, 1)), groups=convolved),
+        )  # fmt: skip
+    facts = site_of(operation if operation == "linear" else "conv2d", contraction)
+    treatment = resolved(DEFAULTS | Settings(activation_groups=0), facts, None)
+    own = calibrated_groups(treatment, facts, ranges_of(facts, {"input": group}))
+    fast, general = machine(treatment, facts.key.operation, {}, groups=own), Registers(treatment, {}, own)
+    assert isinstance(fast, GroupedBytes)
+    found, want = (each(contraction, each.prepare(contraction, contraction.weight)) for each in (fast, general))
+    assert torch.equal(found.output.contiguous().view(torch.int32), want.output.contiguous().view(torch.int32))
+    assert found.clipped == want.clipped
 
 
 def test_groups__of_a_linear_layer_by_pythons_integers():
@@ -176,7 +207,8 @@ def test_groups__of_a_linear_layer_by_pythons_integers():
             assert found[m, n] == F32(total + contraction.bias.numpy()[n])
 
 
-def test_groups__in_a_grouped_convolution_cut_its_groups_alike():
+@pytest.mark.parametrize("general", [False, True])
+def test_groups__in_a_grouped_convolution_cut_its_groups_alike(general):
     group = np.array([0, 1, 1, 0, 2, 1] * 2)
     contraction = make("conv2d grouped")
     x, _, clipped = whole(contraction.input, group, 1)
@@ -186,7 +218,7 @@ def test_groups__in_a_grouped_convolution_cut_its_groups_alike():
         masked = x * torch.from_numpy((group == number).astype(float)).reshape(1, C, 1, 1)
         sums = replace(contraction, input=masked, weight=w).float().numpy()
         parts.append(sums.astype(F32) * (STEPS[number] * w_scale).reshape(-1, 1, 1))
-    found = run("conv2d grouped", {"input": group})
+    found = run("conv2d grouped", {"input": group}, general=general)
     assert np.array_equal(found.output.numpy(), in_order(parts))
     assert found.clipped == clipped
     with pytest.raises(BadInput, match=r"grouped alike.*layer:conv2d input"):
