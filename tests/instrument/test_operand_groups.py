@@ -18,7 +18,7 @@ from simulator.arithmetic.float_formats import BFLOAT16
 from simulator.arithmetic.geometry import Geometry
 from simulator.arithmetic.group_sums import GroupOrder, GroupRegister
 from simulator.calibration.channel_grouping import even_groups, grouped_ranges
-from simulator.calibration.channels import PerChannel, PerChannelGroup, PerHeadChannel
+from simulator.calibration.channels import PerChannel, PerHeadChannel
 from simulator.calibration.ranges import Ranges
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Conv, ConvTranspose, Linear, MatMul
@@ -28,7 +28,7 @@ from simulator.instrument.machines.registers import Registers
 from simulator.instrument.operand_groups import calibrated_groups
 from simulator.instrument.resolution import resolved
 from simulator.instrument.rungs import Rung, machine
-from simulator.instrument.scheme import DEFAULTS, ActivationRange, Rule, Scheme, Settings
+from simulator.instrument.scheme import DEFAULTS, ActivationRange, Scheme, Settings
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import SiteFacts
 from simulator.targets.named import target
@@ -462,9 +462,6 @@ def test_network__with_scales_per_channel_has_less_noise_than_with_one(net):
     assert error(grouped_ranges(fine, groups), own, Rung.FAKE_QUANT) == pytest.approx(grouped, rel=0.05)
     with pytest.raises(BadInput, match=r"pv value.*PerHeadChannel"):
         error(simulator.calibrate_ranges(net, sampler, samples=16, granularity=PerChannel()), own)
-    pairs = simulator.calibrate_ranges(net, sampler, samples=16, granularity=PerChannelGroup(2))
-    rest = Scheme(own, (Rule(("@pv",), Settings(keep_float=True)),))
-    simulator.QuantizedModel(net, rest, pairs)(x, t)  # groups of two channels, as calibrated
 
 
 def simulator_sampler(model):
