@@ -156,7 +156,8 @@ __all__ = [
     "MX_FORMATS", "NVFP4", "QUANTIZE_RULES", "REQUANTIZERS", "Accumulated", "Accumulator", "Activation", "Bias",
     "BlockFormat", "Capabilities", "Count", "CutlassRequantizer", "FbgemmFixedPointRequantizer",
     "FbgemmRequantizer", "FixedPointScale", "Float32Scale", "FloatFormat", "FloatScale", "GemmlowpRequantizer",
-    "Geometry", "Granularity", "GroupOrder", "GroupRegister", "IntFormat", "KOrder", "LogCodes", "LogSqrt2", "OnednnRequantizer",
+    "Geometry", "Granularity", "GroupOrder", "GroupRegister", "IntFormat", "KOrder", "LogCodes", "LogSqrt2",
+    "OnednnRequantizer",
     "OnnxRuntimeRequantizer", "Overflow", "PackedLayout", "PairAccumulator", "Pairing", "PerAxis", "PerBlock",
     "PerGroup", "PerTensor", "PowerOfTwoScale", "PreparedWeight", "QnnpackRequantizer", "QuantSpec",
     "QuantizeRule", "Quantized", "Requantized", "Requantizer", "Rounding", "RuyRequantizer", "ScaleFormat",
@@ -166,7 +167,8 @@ __all__ = [
     "exact_matmul", "integer_conv", "integer_conv_transpose", "integer_matmul", "linear_codes", "pack",
     "parameters_from_range", "prepare_matrices", "prepare_weight", "quantize", "quantize_dynamic_linear",
     "quantize_image", "quantize_matmul_nbits_rows", "quantize_matrices", "quantize_to_range",
-    "quantize_torchao_rows", "round_exact", "sequential_sum_exact", "sequential_sums", "shifted_product", "shifted_sums", "unpack",
+    "quantize_torchao_rows", "round_exact", "sequential_sum_exact", "sequential_sums",
+    "shifted_product", "shifted_sums", "unpack",
 ]  # fmt: skip
 
 
