@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from math import prod
 
@@ -15,6 +16,9 @@ from simulator.instrument.sites import SiteKey
 
 Key = tuple[SiteKey, str, str]
 """Site, role and name of the step set."""
+
+_WEIGHT = "weight"
+"""Role whose bounds, where ranges hold them, are those of a weight and stay."""
 
 
 def even_groups(shape: tuple[int, ...], count: int) -> np.ndarray:
@@ -44,7 +48,8 @@ def grouped_ranges(ranges: Ranges, groups: Mapping[Key, np.ndarray]) -> Ranges:
     Args:
         ranges: bounds of channels (``PerChannel()``), or of heads and channels (``PerHeadChannel()``).
         groups: the group of each channel, by operand and step set: integers (channels,) or (heads, channels), numbered
-            0, 1, ...; groups need not be contiguous. Operands without an entry get one bound for the tensor.
+            0, 1, ...; groups need not be contiguous. Run-time operands without an entry get one bound for the
+            tensor.
 
     Returns:
         Ranges whose source tells of the groups by a digest.
@@ -60,12 +65,14 @@ def grouped_ranges(ranges: Ranges, groups: Mapping[Key, np.ndarray]) -> Ranges:
                 got=f"{getattr(group, 'shape', group)} for {known} bounds at {key[0]} {key[1]} {key[2]}",
                 fix="calibrate with PerChannel() or PerHeadChannel()",
             )
-    bounds = {key: _bounds(bound, groups.get(key)) for key, bound in ranges.bounds.items()}
+    bounds = {
+        key: bound if key[1] == _WEIGHT else _bounds(bound, groups.get(key)) for key, bound in ranges.bounds.items()
+    }
     digest = sha256()
     for key in sorted(groups, key=str):
         digest.update(f"{key[0]} {key[1]} {key[2]} {groups[key].tolist()}".encode())
     source = {**ranges.source, "channel_groups": digest.hexdigest()}
-    return Ranges(bounds, source, ranges.steps, dict(groups))
+    return replace(ranges, bounds=bounds, source=source, groups=dict(groups))
 
 
 def _bounds(bounds: Bounds, group: np.ndarray | None) -> Bounds:

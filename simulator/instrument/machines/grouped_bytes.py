@@ -14,13 +14,13 @@ from simulator.arithmetic import contract
 from simulator.arithmetic.activation import Activation
 from simulator.arithmetic.byte_codes import largest_step, left_shift
 from simulator.arithmetic.geometry import Geometry
-from simulator.arithmetic.quantizer import quantize_to_range
 from simulator.arithmetic.weights import PreparedWeight, prepare_weight
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv, Linear, Weighted
 from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.channel_groups import Groups, contracted_groups, parts_of
 from simulator.instrument.machines.machine import Emulated
+from simulator.instrument.machines.registers import Registers
 from simulator.instrument.treatment import Treatment
 
 
@@ -34,6 +34,7 @@ class GroupedBytes:
 
     def __init__(self, treatment: Treatment, groups: Groups) -> None:
         self._treatment, self._own = treatment, groups["input"]
+        self._plain = Registers(treatment, {}, groups)
 
     @staticmethod
     def takes(treatment: Treatment, operation: str, groups: Groups) -> bool:
@@ -49,13 +50,12 @@ class GroupedBytes:
 
     @property
     def weight_key(self) -> Hashable:
-        """The weight's spec and the groups, after which its channels are ordered."""
-        return type(self), self._treatment.weight, self._own.group.tobytes()
+        """That of the codes, and the groups after which their channels are ordered."""
+        return type(self), self._plain.weight_key, self._own.group.tobytes()
 
     def prepare(self, operation: Weighted, weight: Tensor) -> PreparedWeight:
         """Packed bytes, channels in the order of groups."""
-        assert self._treatment.weight is not None
-        found = quantize_to_range(emulation.array(weight), self._treatment.weight)
+        found = self._plain.prepare(operation, weight)
         parts = self._parts(weight.shape[1])
         codes = np.ascontiguousarray(found.codes[:, np.concatenate(parts)])
         convolved = 1 if isinstance(operation, Linear) else operation.geometry.groups
