@@ -32,6 +32,7 @@ from simulator.instrument.machines.channel_groups import (
     grouped_axes,
     parts_of,
 )
+from simulator.instrument.machines.head_products import one_zero, product_by_head
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.machines.requantization import bias_for, dequantized, requantizer_of, rounded_output
@@ -103,11 +104,8 @@ class Registers:
         found = self._finish(self._image(contraction, prepared))
         return Emulated(emulation.channels_first(found[0]), *found[1:])
 
-    def _codes(self, role: str, values: np.ndarray, rows: tuple[int, ...], *, last: bool = False) -> Quantized:
-        """``last``: channels are the last axis whatever the role, as of a channels-last image."""
-        channels = grouped_axes(self._groups, "" if last else role, values.ndim)
-        if last and role in self._groups:
-            channels = self._groups[role], (values.ndim - 1,)
+    def _codes(self, role: str, values: np.ndarray, rows: tuple[int, ...]) -> Quantized:
+        channels = grouped_axes(self._groups, role, values.ndim)
         return quantized(values, self._treatment.operands[role], self._parameters.get(role), rows, channels)
 
     def _matrices(self, contraction: MatMul) -> _Problem:
@@ -125,9 +123,7 @@ class Registers:
         parts = []
         for channels in parts_of([np.zeros(depth, np.int64), *labels]):
             x_scale, x_zero, y_scale, y_zero = (_of(each, channels) for q in (x, y) for each in (q.scale, q.zero_point))
-            if (
-                y_scale.size > 1 or self._groups
-            ):  # one scale per column or head: multiplied before the sums are rescaled
+            if y_scale.size > 1 or self._groups:  # per column or head: multiplied before the sums are rescaled
                 scale, w_scale = x_scale * np.swapaxes(y_scale, -1, -2), np.ones((1, 1), np.float32)
             else:
                 scale, w_scale = x_scale, y_scale.reshape(1, 1)
@@ -136,29 +132,10 @@ class Registers:
         def sums(part: _Part, bias: np.ndarray | None) -> Accumulated:
             left, right = (_taken(q.codes, part.channels) for q in (x, y))
             assert part.w_zero is not None
-            return self._by_head(left, right, part.x_zero, part.w_zero)
+            return product_by_head(left, right, part.x_zero, part.w_zero, self._accumulator, self._count)
 
         clipped = sum(emulation.copies(q.codes.shape, contraction.leading) * q.clipped for q in (x, y))
         return _Problem(sums, parts, w_scale, None, clipped)
-
-    def _by_head(self, x: np.ndarray, y: np.ndarray, x_zero: np.ndarray, y_zero: np.ndarray) -> Accumulated:
-        """A batched product whose zero points may vary over heads (axis -3), those of ``y`` over its rows too."""
-        heads = max([z.shape[-3] for z in (x_zero, y_zero) if z.ndim > 2 and (z != z.flat[0]).any()], default=1)
-        found = []
-        for head in range(heads):
-            left, right, left_zero, right_zero = (
-                each[..., head : head + 1, :, :] if heads > 1 and each.ndim > 2 and each.shape[-3] > 1 else each
-                for each in (x, y, x_zero, y_zero)
-            )
-            zeros = right_zero.reshape(-1).astype(np.int64)
-            one = int(zeros[0]) if zeros.size and (zeros == zeros[0]).all() else zeros if zeros.size else 0
-            found.append(
-                integer_matmul(left, right, self._accumulator, x_zero=_zero(left_zero), w_zero=one, count=self._count)
-            )
-        if heads == 1:
-            return found[0]
-        values = np.concatenate([each.values for each in found], axis=-3)
-        return Accumulated(values, sum(each.overflowed or 0 for each in found))
 
     def _rows(self, contraction: Linear, weight: Quantized) -> _Problem:
         depth = contraction.input.shape[-1]
@@ -167,13 +144,13 @@ class Registers:
         def sums(part: _Part, bias: np.ndarray | None) -> Accumulated:
             return integer_matmul(
                 _taken(x.codes, part.channels), np.ascontiguousarray(weight.codes[:, part.channels]), self._accumulator,
-                x_zero=_zero(part.x_zero), w_zero=_zeros(weight, part), bias=bias, count=self._count,
+                x_zero=one_zero(part.x_zero), w_zero=_zeros(weight, part), bias=bias, count=self._count,
             )  # fmt: skip
 
         return self._weighted(sums, depth, x, weight, contraction.bias)
 
     def _image(self, contraction: Conv | ConvTranspose, weight: Quantized) -> _Problem:
-        x = self._codes("input", emulation.channels_last(contraction.input), (0,), last=True)
+        x = self._codes("input", emulation.channels_last(contraction.input), (0,))
         grouped = x.codes.reshape(*x.codes.shape[:-1], contraction.geometry.groups, -1)
 
         def sums(part: _Part, bias: np.ndarray | None) -> Accumulated:
@@ -182,10 +159,10 @@ class Registers:
                 stretched = Stretched.of(
                     taken.shape[1:-1], weight.codes.shape[2:], geometry, contraction.output_padding
                 )
-                taken, geometry = stretched.image(taken, _zero(part.x_zero)), stretched.plain
+                taken, geometry = stretched.image(taken, one_zero(part.x_zero)), stretched.plain
             return integer_conv(
                 taken, np.ascontiguousarray(weight.codes[:, part.channels]), self._accumulator, geometry,
-                x_zero=_zero(part.x_zero), w_zero=_zeros(weight, part), bias=bias, count=self._count,
+                x_zero=one_zero(part.x_zero), w_zero=_zeros(weight, part), bias=bias, count=self._count,
             )  # fmt: skip
 
         return self._weighted(sums, grouped.shape[-1], x, weight, contraction.bias)
@@ -262,11 +239,6 @@ def _zeros(weight: Quantized, part: _Part) -> np.ndarray:
     """Zero points (outputs,) of a part of the input channels."""
     zeros = weight.zero_point.reshape(len(weight.zero_point), -1)[:, part.w_group]
     return np.ascontiguousarray(np.broadcast_to(zeros, (len(weight.codes),)))
-
-
-def _zero(zero_point: np.ndarray) -> int:
-    """The one zero point of a part: rows that have their own are symmetric."""
-    return int(zero_point.flat[0]) if zero_point.size else 0
 
 
 def _of(parameter: np.ndarray, channels: np.ndarray) -> np.ndarray:
