@@ -64,11 +64,11 @@ def test_shifted_sums__do_not_depend_on_how_wide_the_integers_are(bits, largest)
 
 @pytest.mark.parametrize("band", [3, 7, 16, 32])
 def test_shifted_sums__round_ties_that_only_the_smallest_term_breaks(band, monkeypatch):
-    """1 + 2^-24 is a tie of float32; a term 2^-64 or 2^-128 beside it, of either sign, decides."""
+    """1 + 2^-24 is a tie of float32; a term 2^-50 to 2^-127 beside it, of either sign, decides."""
     monkeypatch.setattr(module, "WIDEST_BAND", band)
     how = LogSqrt2(8)
     rows = []
-    for far in (0, 128, 254):
+    for far in (0, 100, 104, 108, 112, 116, 120, 128, 254):
         for one in (0, 2):
             rows.append([one, 48 + one, far, 2, 4])  # even codes: shifts 0 and 24 (or one more each), far, 1, 2
     codes = np.array(rows, np.uint16)

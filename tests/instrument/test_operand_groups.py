@@ -221,8 +221,9 @@ def test_groups__in_a_grouped_convolution_cut_its_groups_alike(general):
     found = run("conv2d grouped", {"input": group}, general=general)
     assert np.array_equal(found.output.numpy(), in_order(parts))
     assert found.clipped == clipped
-    with pytest.raises(BadInput, match=r"grouped alike.*layer:conv2d input"):
-        run("conv2d grouped", {"input": SCATTERED})
+    for other in (SCATTERED, np.arange(C) // 3):  # other parts; other scales of the same parts
+        with pytest.raises(BadInput, match=r"grouped alike.*layer:conv2d input"):
+            run("conv2d grouped", {"input": other})
 
 
 @pytest.mark.parametrize("group", [np.arange(C) // 6, np.arange(C) // 3, np.arange(C), np.arange(C) // 2])
