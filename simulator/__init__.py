@@ -8,7 +8,8 @@ from samplers.lazy import lazily
 
 if TYPE_CHECKING:
     from simulator.calibration.batches import calibrate_on
-    from simulator.calibration.channels import PerChannel, PerChannelGroup
+    from simulator.calibration.channel_grouping import even_groups, grouped_ranges
+    from simulator.calibration.channels import PerChannel, PerChannelGroup, PerHeadChannel
     from simulator.calibration.divergence import KullbackLeibler
     from simulator.calibration.fit import fit_range
     from simulator.calibration.observers import MinMax, MovingAverage
@@ -42,6 +43,7 @@ __all__ = [
     "NoCorrection",
     "PerChannel",
     "PerChannelGroup",
+    "PerHeadChannel",
     "Percentile",
     "PercentileSearch",
     "QuantizedModel",
@@ -53,7 +55,9 @@ __all__ = [
     "attribute",
     "calibrate_on",
     "calibrate_ranges",
+    "even_groups",
     "fit_range",
+    "grouped_ranges",
     "load",
     "observe_operands",
     "one_step",
@@ -67,7 +71,8 @@ __all__ = [
 _MODULES = {
     "attribution": ("attribute",),
     "calibration.batches": ("calibrate_on",),
-    "calibration.channels": ("PerChannel", "PerChannelGroup"),
+    "calibration.channels": ("PerChannel", "PerChannelGroup", "PerHeadChannel"),
+    "calibration.channel_grouping": ("even_groups", "grouped_ranges"),
     "calibration.divergence": ("KullbackLeibler",),
     "calibration.fit": ("fit_range",),
     "calibration.observers": ("MinMax", "MovingAverage"),

@@ -21,10 +21,13 @@ from samplers.sampler import Sampler
 from samplers.validation import require_int
 from simulator.instrument import emulation
 from simulator.instrument.calibrated import calibrated
-from simulator.instrument.contractions import Contraction
+from simulator.instrument.contractions import Contraction, Conv, ConvTranspose
 from simulator.instrument.forward import forward
 from simulator.instrument.intermediates import rounded, rounding
+from simulator.instrument.machines.channel_groups import grouped_axes
+from simulator.instrument.machines.log_products import quantizer_of
 from simulator.instrument.machines.operands import quantized
+from simulator.instrument.operand_groups import calibrated_groups
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme.settings import ActivationRange
 from simulator.instrument.sites import SiteKey, watching
@@ -123,11 +126,20 @@ class _Pass:
     def _codes(self, network: QuantizedModel, site: SiteKey, contraction: Contraction) -> list[np.ndarray]:
         treatment = network.plan.at(site, self.step)
         parameters = calibrated(treatment, site, network.ranges, self.step)
-        return [
-            quantized(emulation.array(tensor), operand, parameters[role], ()).codes
-            for role, tensor in contraction.activations().items()
-            if (operand := treatment.operands.get(role)) and operand.range is ActivationRange.STATIC
-        ]
+        facts = next(facts for facts in network.sites if facts.key == site)
+        groups = calibrated_groups(treatment, facts, network.ranges, self.step)
+        image = isinstance(contraction, Conv | ConvTranspose)
+        found = []
+        for role, tensor in contraction.activations().items():
+            operand, values = treatment.operands.get(role), emulation.array(tensor)
+            if operand is None or operand.range is not ActivationRange.STATIC:
+                continue
+            if operand.logarithmic:
+                found.append(quantizer_of(operand, parameters[role]).quantize(values).codes)
+                continue
+            channels = grouped_axes(groups, role, values.ndim, image=image)
+            found.append(quantized(values, operand, parameters.get(role), (), channels).codes)
+        return found
 
 
 def _through(network: QuantizedModel, x: Tensor, timestep: Tensor, step: int) -> _Pass:

@@ -25,6 +25,7 @@ from simulator.arithmetic.rounding import Rounding
 from simulator.correction import NoCorrection
 from simulator.instrument.calibrated import calibrated
 from simulator.instrument.contractions import Contraction, MatMul
+from simulator.instrument.operand_groups import calibrated_groups
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.sites import SiteKey, watching
 from simulator.instrument.treatment import Treatment
@@ -117,7 +118,9 @@ class _Observed:
                     self._means[variable.name][at] = np.nan
                 return
             parameters = calibrated(treatment, site, self._quantized.ranges, step)
-            left, right = operands(contraction, treatment, parameters)
+            facts = self._quantized.sites[self._index[site]]
+            groups = calibrated_groups(treatment, facts, self._quantized.ranges, step)
+            left, right = operands(contraction, treatment, parameters, groups)
             self._means["operand_intervals"][at] = left.intervals, right.intervals
             for name, value in _statistics(contraction, left, right).items():
                 self._means[name][at] += share * np.asarray(value)
@@ -145,7 +148,14 @@ class _Observed:
 def _covered(treatment: Treatment, quantized: QuantizedModel) -> int:
     if treatment.in_float:
         return COVERED.index("in_float")
-    more = treatment.block or treatment.target or treatment.output or treatment.limited or treatment.regrouped
+    more = (
+        treatment.logarithmic
+        or treatment.block
+        or treatment.target
+        or treatment.output
+        or treatment.limited
+        or treatment.regrouped
+    )
     specs = [operand.spec for operand in treatment.operands.values()] + [treatment.weight]
     biased = any(spec is not None and spec.rounding not in NEAREST for spec in specs)
     return COVERED.index("other_arithmetic") if more or biased or quantized.float_format != FLOAT32 else 0

@@ -11,6 +11,7 @@ from torch import Tensor
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, dequantize
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, MatMul, Weighted
 from simulator.instrument.emulation import array
+from simulator.instrument.machines.channel_groups import NO_GROUPS, Groups, grouped_axes
 from simulator.instrument.machines.machine import Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.treatment import Treatment
@@ -36,13 +37,16 @@ class Rounded:
     intervals: int
 
 
-def operands(contraction: Contraction, treatment: Treatment, parameters: Parameters) -> tuple[Rounded, Rounded]:
+def operands(
+    contraction: Contraction, treatment: Treatment, parameters: Parameters, groups: Groups = NO_GROUPS
+) -> tuple[Rounded, Rounded]:
     """Left (a run-time operand) and right (the weight, or the other run-time operand).
 
     Args:
         contraction: with float operands.
         treatment: of its site, in integers.
         parameters: calibrated, by role.
+        groups: of channels, by role.
 
     Raises:
         BadInput: a dynamic range over NaN or infinities.
@@ -50,8 +54,11 @@ def operands(contraction: Contraction, treatment: Treatment, parameters: Paramet
     run_time = []
     for role, tensor in contraction.activations().items():
         values = array(tensor)
-        rows = (0,) if isinstance(contraction, Conv | ConvTranspose) else tuple(range(values.ndim - 1))
-        run_time.append(_rounded(values, quantized(values, treatment.operands[role], parameters.get(role), rows)))
+        image = isinstance(contraction, Conv | ConvTranspose)
+        rows = (0,) if image else tuple(range(values.ndim - 1))
+        channels = grouped_axes(groups, role, values.ndim, image=image)
+        made = quantized(values, treatment.operands[role], parameters.get(role), rows, channels)
+        run_time.append(_rounded(values, made))
     if isinstance(contraction, MatMul):
         left, right = run_time
         return left, right

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         add_groups,
         add_integer_groups,
     )
+    from simulator.arithmetic.log_sqrt2 import LogCodes, LogSqrt2
     from simulator.arithmetic.machine import Capabilities, capabilities
     from simulator.arithmetic.matmul import Accumulated, integer_matmul
     from simulator.arithmetic.operands import (
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
         ScaleFormat,
     )
     from simulator.arithmetic.sequential import sequential_sum_exact, sequential_sums
+    from simulator.arithmetic.shifted_products import shifted_product, shifted_sums
     from simulator.arithmetic.weights import PreparedWeight, prepare_matrices, prepare_weight
 
 _HOMES = {
@@ -126,6 +128,7 @@ _HOMES = {
     "geometry": "Geometry",
     "granularity": "Granularity PerAxis PerBlock PerGroup PerTensor",
     "group_sums": "GroupOrder GroupRegister add_groups add_integer_groups",
+    "log_sqrt2": "LogCodes LogSqrt2",
     "machine": "Capabilities capabilities",
     "matmul": "Accumulated integer_matmul",
     "operands": "Activation ScaledFormat quantize_image quantize_matrices",
@@ -142,6 +145,7 @@ _HOMES = {
     "rules": "DIVIDE QUANTIZE_RULES QuantizeRule",
     "scale_formats": "FixedPointScale Float32Scale FloatScale PowerOfTwoScale ScaleFormat",
     "sequential": "sequential_sum_exact sequential_sums",
+    "shifted_products": "shifted_product shifted_sums",
     "weights": "PreparedWeight prepare_matrices prepare_weight",
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
@@ -152,7 +156,8 @@ __all__ = [
     "MX_FORMATS", "NVFP4", "QUANTIZE_RULES", "REQUANTIZERS", "Accumulated", "Accumulator", "Activation", "Bias",
     "BlockFormat", "Capabilities", "Count", "CutlassRequantizer", "FbgemmFixedPointRequantizer",
     "FbgemmRequantizer", "FixedPointScale", "Float32Scale", "FloatFormat", "FloatScale", "GemmlowpRequantizer",
-    "Geometry", "Granularity", "GroupOrder", "GroupRegister", "IntFormat", "KOrder", "OnednnRequantizer",
+    "Geometry", "Granularity", "GroupOrder", "GroupRegister", "IntFormat", "KOrder", "LogCodes", "LogSqrt2",
+    "OnednnRequantizer",
     "OnnxRuntimeRequantizer", "Overflow", "PackedLayout", "PairAccumulator", "Pairing", "PerAxis", "PerBlock",
     "PerGroup", "PerTensor", "PowerOfTwoScale", "PreparedWeight", "QnnpackRequantizer", "QuantSpec",
     "QuantizeRule", "Quantized", "Requantized", "Requantizer", "Rounding", "RuyRequantizer", "ScaleFormat",
@@ -162,7 +167,8 @@ __all__ = [
     "exact_matmul", "integer_conv", "integer_conv_transpose", "integer_matmul", "linear_codes", "pack",
     "parameters_from_range", "prepare_matrices", "prepare_weight", "quantize", "quantize_dynamic_linear",
     "quantize_image", "quantize_matmul_nbits_rows", "quantize_matrices", "quantize_to_range",
-    "quantize_torchao_rows", "round_exact", "sequential_sum_exact", "sequential_sums", "unpack",
+    "quantize_torchao_rows", "round_exact", "sequential_sum_exact", "sequential_sums",
+    "shifted_product", "shifted_sums", "unpack",
 ]  # fmt: skip
 
 

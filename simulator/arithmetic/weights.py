@@ -77,7 +77,9 @@ class PreparedWeight:
         return certify(self.absolute_sum, largest)
 
 
-def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None = None) -> PreparedWeight:
+def prepare_weight(
+    weight: Quantized, *, parts: int = 1, group_size: int | None = None, sizes: tuple[int, ...] | None = None
+) -> PreparedWeight:
     """Pack a quantized weight (outputs, inputs) or (outputs, inputs per group, spatial...).
 
     The contraction order is (group of input channels, kernel position, channel in group). Scales may vary over
@@ -88,10 +90,12 @@ def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None 
         parts: channel groups of a grouped convolution.
         group_size: input channels summed in one int32 before rescaling; by default those that share a weight scale.
             Given to match an activation whose scales vary over groups of channels.
+        sizes: lengths of consecutive groups instead, that make up the input channels; scales then do not vary over
+            channels. The left operand's groups (scales and zero points) follow them, its ``group_size`` is None.
 
     Raises:
         BadInput: a granularity that cannot be lowered, codes wider than 8 bits, an empty weight, outputs that parts do
-            not divide, or a group size that weight groups do not share.
+            not divide, a group size that weight groups do not share, or other sizes.
     """
     require_byte_codes(weight)
     parts = require_integer("parts", parts, 1)
@@ -102,8 +106,10 @@ def prepare_weight(weight: Quantized, *, parts: int = 1, group_size: int | None 
     outputs, channels, *kernel = weight.codes.shape
     if outputs % parts:
         raise BadInput("parts must divide the outputs", got=f"{parts} for {outputs}", fix="check groups")
-    size = _group_size(weight, channels, group_size)
-    groups = _layout(channels, size, prod(kernel))
+    if sizes is None:
+        groups = _layout(channels, _group_size(weight, channels, group_size), prod(kernel))
+    else:
+        groups = _layout_of(weight, sizes, prod(kernel))
     per_output = weight.codes.reshape(outputs, channels, -1)
 
     def per_group(parameter: np.ndarray) -> np.ndarray:
@@ -208,6 +214,20 @@ def _group_size(weight: Quantized, channels: int, wanted: int | None) -> int:
     if wanted is not None and own not in (None, wanted):
         raise BadInput("group_size must be that of the weight's own groups", got=f"{wanted}, not {own}", fix="drop it")
     return min(own or wanted or channels, channels)
+
+
+def _layout_of(weight: Quantized, sizes: tuple[int, ...], taps: int) -> np.ndarray:
+    """``groups`` of a PreparedWeight with groups of several lengths."""
+    channels = weight.codes.shape[1]
+    counts = np.array([require_integer("a size", size, 1) for size in sizes], np.int64)
+    if counts.sum() != channels or weight.scale.shape[1] != 1:
+        raise BadInput(
+            f"sizes must make up the {channels} input channels, which have one scale",
+            got=f"{sizes} for scales {weight.scale.shape}",
+            fix="use PerAxis((0,)), and sizes of all groups",
+        )
+    steps = -(-counts * taps // DEPTH)
+    return np.stack([np.cumsum(counts) - counts, counts, np.cumsum(steps) - steps, steps], axis=1)
 
 
 @lru_cache(maxsize=256)

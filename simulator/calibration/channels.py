@@ -39,7 +39,13 @@ class PerChannelGroup:
         object.__setattr__(self, "size", require_int("size", self.size, 1))
 
 
-OperandGranularity = PerTensor | PerChannel | PerChannelGroup
+@dataclass(frozen=True)
+class PerHeadChannel:
+    """One range per head and channel of query, key and value, whose channels are the columns of P V; elsewhere, and
+    where attention has no axis of heads, as :class:`PerChannel`."""
+
+
+OperandGranularity = PerTensor | PerChannel | PerChannelGroup | PerHeadChannel
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,20 @@ def granularity_config(granularity: OperandGranularity) -> dict[str, Any]:
             return {"name": "per-channel"}
         case PerChannelGroup(size):
             return {"name": "per-channel-group", "size": size}
+        case PerHeadChannel():
+            return {"name": "per-head-channel"}
     raise BadInput(
-        "granularity must be PerTensor(), PerChannel() or PerChannelGroup(size)", got=granularity, fix="choose one"
+        "granularity must be PerTensor(), PerChannel(), PerChannelGroup(size) or PerHeadChannel()",
+        got=granularity,
+        fix="choose one",
     )
+
+
+def heads_and_channels(role: str, rank: int) -> tuple[int, int] | None:
+    """Axes of heads and channels of an operand of attention of that rank; None for other roles, or without heads."""
+    if role not in ("query", "key", "value") or rank < 4:
+        return None
+    return rank - 3, rank - 2 if role == "value" else rank - 1
 
 
 def observe(operand: Tensor, granularity: OperandGranularity, axis: int, where: str) -> Observed:

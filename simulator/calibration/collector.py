@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from samplers.errors import BadInput
@@ -13,8 +14,11 @@ from simulator.arithmetic.granularity import PerTensor
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.calibration.channels import (
     OperandGranularity,
+    PerChannelGroup,
+    PerHeadChannel,
     channel_axis,
     granularity_config,
+    heads_and_channels,
     observe,
     parameter_shape,
 )
@@ -70,6 +74,7 @@ class Collector:
         self._observer, self._steps, self._granularity, self._specs = observer, steps, granularity, specs
         self._outputs = outputs
         self._found: dict[tuple[SiteKey, str, str], tuple[tuple[int, ...], Accumulator]] = {}
+        self._groups: dict[tuple[SiteKey, str, str], np.ndarray] = {}
         self.step: int | None = None
 
     def __call__(self, site: SiteKey, contraction: Contraction) -> Tensor:
@@ -91,8 +96,13 @@ class Collector:
         self, site: SiteKey, role: str, operand: Tensor, contraction: Contraction, names: tuple[str, ...]
     ) -> None:
         axis = channel_axis(contraction, operand.ndim)
-        observed = observe(operand, self._granularity, axis, f"{site} {role}")
-        shape = parameter_shape(self._granularity, tuple(operand.shape), axis)
+        granularity, seen = self._granularity, operand
+        shape = parameter_shape(granularity, tuple(operand.shape), axis)
+        heads = heads_and_channels(role, operand.ndim) if isinstance(granularity, PerHeadChannel) else None
+        if heads is not None:  # seen as (..., heads x channels)
+            shape = tuple(n if i in heads else 1 for i, n in enumerate(operand.shape))
+            seen, axis = operand.movedim(heads, (-2, -1)).flatten(-2), operand.ndim - 2
+        observed = observe(seen, granularity, axis, f"{site} {role}")
         for name in names:
             known = self._found.get((site, role, name))
             if known is None:
@@ -104,6 +114,8 @@ class Collector:
                     fix="calibrate per tensor",
                 )  # fmt: skip
             known[1].update(observed)
+            if isinstance(granularity, PerChannelGroup):
+                self._groups[site, role, name] = np.arange(operand.shape[axis]) // granularity.size
 
     def _spec(self, site: SiteKey, role: str) -> QuantSpec | None:
         if self._specs is None or isinstance(self._specs, QuantSpec):
@@ -118,7 +130,7 @@ class Collector:
         for key, (shape, accumulator) in self._found.items():
             low, high = accumulator.bounds()
             bounds[key] = low.reshape(shape), high.reshape(shape)
-        return Ranges(bounds, dict(source), self._steps)
+        return Ranges(bounds, dict(source), self._steps, dict(self._groups))
 
     def config(self) -> dict[str, Any]:
         """How it observes, as plain JSON values: what differs from the defaults is named."""

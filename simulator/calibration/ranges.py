@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,15 +47,20 @@ class Ranges:
         source: how they were found, as plain JSON values: part of the key of every run that uses them. Where there are
             bounds of weights, "weight_bounds" holds their digest (SHA-256), written here whatever stood there.
         steps: the sets.
+        groups: for operands whose channels share bounds in groups, the group of each channel: integers (channels,), or
+            (heads, channels) for query, key and value; the bounds are then one for each group, in any shape. Bounds
+            that are not per tensor and have no entry here are one for each channel.
 
     Raises:
         BadInput: bounds of other types or shapes, that are not finite, or with low above high, or of unknown sets;
-            bounds of a weight for some steps.
+            bounds of a weight for some steps; groups of no bounds, or not numbered 0, 1, ... as often as there are
+            bounds.
     """
 
     bounds: Mapping[tuple[SiteKey, str, str], Bounds]
     source: Mapping[str, Any]
     steps: StepSets = ALL_STEPS
+    groups: Mapping[tuple[SiteKey, str, str], np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = {s.name for s in self.steps.sets}
@@ -80,6 +85,15 @@ class Ranges:
         if self.weights or len(rest) != len(self.source):
             digest = {DIGEST: _digest(self.weights)} if self.weights else {}
             object.__setattr__(self, "source", {**rest, **digest})
+        for key, group in self.groups.items():
+            bounds = self.bounds.get(key, (np.empty(0), None))[0]
+            whole = isinstance(group, np.ndarray) and group.dtype.kind in "iu" and group.ndim in (1, 2)
+            if not whole or not np.array_equal(np.unique(group), np.arange(bounds.size)):
+                raise BadInput(
+                    "groups must be integers that number every bound of their operand",
+                    got=f"{np.unique(group)} for {bounds.size} bounds at {key[0]} {key[1]}",
+                    fix="number the groups 0, 1, ... and drop empty ones",
+                )
 
     @property
     def weights(self) -> dict[SiteKey, Bounds]:
@@ -115,6 +129,14 @@ class Ranges:
             raise BadInput(
                 "every operand needs a calibrated range", got=f"none for {site} {role}", fix="calibrate with this model"
             ) from None
+
+    def grouping(self, site: SiteKey, role: str, step: int | None = None) -> np.ndarray | None:
+        """The group of each channel of one operand, None where bounds are per tensor or per channel.
+
+        Raises:
+            BadInput: the step lies outside all sets.
+        """
+        return self.groups.get((site, role, self.steps.serving(step)))
 
 
 def _digest(weights: Mapping[SiteKey, Bounds]) -> str:

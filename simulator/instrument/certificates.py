@@ -30,7 +30,8 @@ def certificates(network: QuantizedModel, *, step: int | None = None) -> dict[Si
         step: the sampler's loop index, for schemes and ranges that depend on it.
 
     Returns:
-        A certificate by site, in execution order; sites in float, in block formats and on targets have none.
+        A certificate by site, in execution order; sites in float, on targets, in block or log-sqrt2 formats have
+        none.
 
     Raises:
         BadInput: codes wider than 8 bits; no step given where one is needed.
@@ -39,7 +40,7 @@ def certificates(network: QuantizedModel, *, step: int | None = None) -> dict[Si
 
     def handle(site: SiteKey, contraction: Contraction) -> Tensor:
         treatment = network.treatment(site, step)
-        if not (treatment.in_float or treatment.block or treatment.target):
+        if not (treatment.in_float or treatment.block or treatment.target or treatment.logarithmic):
             found[site] = _certificate(network, site, contraction, treatment, step)
         return contraction.float()
 

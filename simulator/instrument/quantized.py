@@ -22,6 +22,7 @@ from simulator.instrument.given_bounds import given_bounds
 from simulator.instrument.intermediates import rounded, rounding
 from simulator.instrument.machines.byte_codes import ByteCodes
 from simulator.instrument.machines.machine import Emulated, Machine
+from simulator.instrument.operand_groups import calibrated_groups
 from simulator.instrument.plan import Plan
 from simulator.instrument.rungs import Rung, machine
 from simulator.instrument.same_bytes import same_bytes
@@ -188,7 +189,9 @@ class QuantizedModel:
             known[treatment] = None
             if not treatment.in_float:
                 parameters = calibrated(treatment, site, self.ranges, step)
-                known[treatment] = machine(self.treatment(site, step), site.operation, parameters, self.rung)
+                groups = calibrated_groups(treatment, self._facts[site], self.ranges, step)
+                own = self.treatment(site, step)
+                known[treatment] = machine(own, site.operation, parameters, self.rung, groups)
         return known[treatment]
 
     def treatment(self, site: SiteKey, step: int | None = None) -> Treatment:
@@ -201,7 +204,8 @@ class QuantizedModel:
         return planned if given is None or planned.in_float else replace(planned, weight_bounds=given)
 
     def formats(self, site: SiteKey, step: int | None = None) -> Mapping[str, ScaledFormat]:
-        """Format, scale and zero point of each static run-time operand of a site, by role.
+        """Format, scale and zero point of each static run-time operand of a site, by role; log-sqrt2 codes and
+        groups of channels have none.
 
         Raises:
             BadInput: codes wider than 8 bits, as :class:`ScaledFormat`.
@@ -211,7 +215,7 @@ class QuantizedModel:
         return {
             role: ScaledFormat(operand.spec, parameters[role].scale, parameters[role].zero_point)
             for role, operand in treatment.operands.items()
-            if role in parameters
+            if role in parameters and not operand.logarithmic
         }
 
     def _prepared(self, site: SiteKey, runs: Machine, contraction: Weighted) -> Any:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from samplers.errors import BadInput
+from simulator.arithmetic import log_sqrt2
+from simulator.arithmetic.accumulator import Accumulator
 from simulator.arithmetic.block_formats import BlockFormat
 from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.granularity import Granularity, PerAxis, PerGroup, PerTensor
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.arithmetic.requantize import REQUANTIZERS
+from simulator.arithmetic.rounding import Rounding
 from simulator.instrument.contractions import PROBABILITY
 from simulator.instrument.scheme.settings import (
     BLOCKS,
     DEFAULTS,
     ActivationRange,
+    ProbabilityFormat,
     Settings,
     WeightGranularity,
 )
@@ -31,6 +35,8 @@ def resolved(settings: Settings, facts: SiteFacts, target: Target | None) -> Tre
     Raises:
         BadInput: something that the engine or the target does not have, with the site's name.
     """
+    _require_logarithmic(settings, facts, target)
+    _require_static_groups(settings, facts, target)
     if settings.keep_float:
         return _treatment(settings, {}, None, None, in_float=True)
     return _on_engine(settings, facts) if target is None else _on_target(settings, facts, target)
@@ -89,12 +95,55 @@ def _operand(settings: Settings, role: str) -> Operand:
     assert settings.activation_range is not None
     assert settings.rounding is not None
     if role == PROBABILITY:  # its range is known
-        return Operand(QuantSpec(IntFormat(bits, signed=False), rounding=settings.rounding), ActivationRange.STATIC)
+        assert settings.probability_format is not None
+        spec = QuantSpec(IntFormat(bits, signed=False), rounding=settings.rounding)
+        return Operand(spec, ActivationRange.STATIC, form=settings.probability_format)
     if settings.activation_range is ActivationRange.ROW:
         spec = QuantSpec(IntFormat(bits, signed=True, narrow=True), symmetric=True, rounding=settings.rounding)
     else:
         spec = QuantSpec(IntFormat(bits, signed=False), rounding=settings.rounding)
-    return Operand(spec, settings.activation_range)
+    assert settings.activation_groups is not None
+    return Operand(spec, settings.activation_range, settings.activation_groups)
+
+
+def _require_static_groups(settings: Settings, facts: SiteFacts, target: Target | None) -> None:
+    """Groups of channels have calibrated scales, and partial sums that no target has."""
+    if settings.keep_float or settings.activation_groups == 1:
+        return
+    static = settings.activation_range is ActivationRange.STATIC
+    if target is not None or settings.block in BLOCKS or not static:
+        got = f"on {target}" if target else f"block = {settings.block!r}" if static else settings.activation_range
+        raise BadInput(
+            "groups of channels need static ranges of integers, on no target",
+            got=f"{got} at {facts.key}",
+            fix="give the site activation_groups = 1 by a rule",
+        )
+
+
+def _require_logarithmic(settings: Settings, facts: SiteFacts, target: Target | None) -> None:
+    """Log-sqrt2 codes are multiplied by shifting, exactly, and rounded to nearest."""
+    if (
+        settings.keep_float
+        or PROBABILITY not in facts.roles
+        or settings.probability_format is ProbabilityFormat.UNIFORM
+    ):
+        return
+    assert settings.probability_format is not None
+    bits = settings.probability_bits or settings.activation_bits or 0
+    wrong = {
+        f"on {target}": target is not None,
+        f"block = {settings.block!r}": settings.block in BLOCKS,
+        f"{bits} bits": bits > log_sqrt2.LARGEST_BITS,
+        "a limited accumulator": settings.accumulator != Accumulator(),
+        f"rounding {settings.rounding}": settings.rounding in (Rounding.TOWARD_ZERO, Rounding.FLOOR, Rounding.CEIL),
+    }
+    for got in (text for text, is_wrong in wrong.items() if is_wrong):
+        raise BadInput(
+            f"{settings.probability_format.value} codes have 2 to {log_sqrt2.LARGEST_BITS} bits, exact sums and "
+            "rounding to nearest, and no target or block format has them",
+            got=f"{got} at {facts.key}",
+            fix='give @pv other settings, or probability_format = "uniform", by a rule',
+        )
 
 
 def _require_plain(settings: Settings, facts: SiteFacts) -> None:
@@ -129,6 +178,8 @@ def _require_pairs(facts: SiteFacts, operands: Mapping[str, Operand], weight: Qu
 def _require_requantizer(settings: Settings, facts: SiteFacts, operands: Mapping[str, Operand]) -> None:
     if facts.contracted is not None and 0 < (settings.group_size or 0) < facts.contracted:
         return  # the group register's float is quantized
+    if any(operand.logarithmic for operand in operands.values()):
+        return  # likewise; so it is where ranges have groups of channels
     if any(operand.range is ActivationRange.ROW for operand in operands.values()):
         raise BadInput(
             "a requantizer takes one activation scale",

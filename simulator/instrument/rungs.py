@@ -10,7 +10,10 @@ from simulator.arithmetic.accumulator import Accumulator
 from simulator.arithmetic.float_formats import FLOAT32
 from simulator.instrument.machines.blocks import Blocks
 from simulator.instrument.machines.byte_codes import ByteCodes
+from simulator.instrument.machines.channel_groups import NO_GROUPS, Groups
 from simulator.instrument.machines.fake_quant import FakeQuant
+from simulator.instrument.machines.grouped_bytes import GroupedBytes
+from simulator.instrument.machines.log_products import LogProducts
 from simulator.instrument.machines.machine import Machine, Parameters
 from simulator.instrument.machines.on_target import OnTarget
 from simulator.instrument.machines.registers import Registers
@@ -49,7 +52,13 @@ def ladder(plan: Plan, steps: int = 1) -> tuple[Rung, ...]:
     return tuple(rung for rung in LADDER if not left_out.get(rung, False))
 
 
-def machine(treatment: Treatment, operation: str, parameters: Parameters, rung: Rung = Rung.COMPLETE) -> Machine:
+def machine(
+    treatment: Treatment,
+    operation: str,
+    parameters: Parameters,
+    rung: Rung = Rung.COMPLETE,
+    groups: Groups = NO_GROUPS,
+) -> Machine:
     """The machine of a site on a rung, the fastest that has the bits.
 
     Raises:
@@ -57,7 +66,11 @@ def machine(treatment: Treatment, operation: str, parameters: Parameters, rung: 
     """
     if rung in (Rung.WEIGHTS, Rung.ACTIVATIONS, Rung.FAKE_QUANT):
         return FakeQuant(
-            treatment, parameters, weights=rung is not Rung.ACTIVATIONS, activations=rung is not Rung.WEIGHTS
+            treatment,
+            parameters,
+            weights=rung is not Rung.ACTIVATIONS,
+            activations=rung is not Rung.WEIGHTS,
+            groups=groups,
         )
     if treatment.block is not None:
         return Blocks(treatment.block)
@@ -67,9 +80,13 @@ def machine(treatment: Treatment, operation: str, parameters: Parameters, rung: 
         treatment = _with_register(treatment, operation)
     if treatment.target is not None:
         return OnTarget(treatment, parameters)
-    if ByteCodes.takes(treatment, operation):
+    if treatment.logarithmic:
+        return LogProducts(treatment, parameters, groups)
+    if GroupedBytes.takes(treatment, operation, groups):
+        return GroupedBytes(treatment, groups)
+    if not groups and ByteCodes.takes(treatment, operation):
         return ByteCodes(treatment, parameters)
-    return Registers(treatment, parameters)
+    return Registers(treatment, parameters, groups)
 
 
 def _with_register(treatment: Treatment, operation: str) -> Treatment:

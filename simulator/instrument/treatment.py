@@ -12,7 +12,7 @@ from simulator.arithmetic.group_sums import GroupRegister
 from simulator.arithmetic.pair_accumulator import PairAccumulator
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.instrument.contractions import PROBABILITY
-from simulator.instrument.scheme.settings import ActivationRange
+from simulator.instrument.scheme.settings import ActivationRange, ProbabilityFormat
 from simulator.instrument.weight_codes import WeightBounds
 from simulator.targets.description import AnyRequantizer, Target
 
@@ -21,10 +21,30 @@ _RANGES = {ActivationRange.STATIC: "", ActivationRange.TENSOR: " dynamic", Activ
 
 @dataclass(frozen=True)
 class Operand:
-    """A run-time operand: its codes, and where their scale and zero point come from."""
+    """A run-time operand: its codes, and where their scale and zero point come from.
+
+    Attributes:
+        spec: format and rounding of its codes.
+        range: where scale and zero point come from.
+        groups: most groups of channels with a scale of their own; 1 is one scale, 0 any number.
+        form: what the codes stand for; other than UNIFORM for softmax outputs only.
+    """
 
     spec: QuantSpec
     range: ActivationRange
+    groups: int = 1
+    form: ProbabilityFormat = ProbabilityFormat.UNIFORM
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether codes are log-sqrt2 ones."""
+        return self.form is not ProbabilityFormat.UNIFORM
+
+    def describe(self) -> str:
+        """A few words for tables."""
+        groups = "" if self.groups == 1 else f" {self.groups} groups" if self.groups else " per channel"
+        form = f" {self.form.value}" if self.logarithmic else _RANGES[self.range]
+        return f"a{self.spec.format.bits}{form}{groups}"
 
 
 @dataclass(frozen=True)
@@ -82,8 +102,20 @@ class Treatment:
     @property
     def calibrated(self) -> bool:
         """Whether something of it has a range from calibration."""
-        static = (role for role, operand in self.operands.items() if operand.range is ActivationRange.STATIC)
-        return self.output is not None or any(role != PROBABILITY for role in static)
+        return self.output is not None or any(
+            operand.range is ActivationRange.STATIC and (role != PROBABILITY or operand.logarithmic)
+            for role, operand in self.operands.items()
+        )
+
+    @property
+    def grouped(self) -> bool:
+        """Whether groups of an operand's channels may have a scale of their own."""
+        return any(operand.groups != 1 for operand in self.operands.values())
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether an operand has log-sqrt2 codes."""
+        return any(operand.logarithmic for operand in self.operands.values())
 
     @property
     def limited(self) -> bool:
@@ -106,7 +138,7 @@ class Treatment:
             return "float32"
         if self.block:
             return self.block.name
-        words = [f"a{operand.spec.format.bits}{_RANGES[operand.range]}" for operand in self.operands.values()]
+        words = [operand.describe() for operand in self.operands.values()]
         if self.weight:
             size = self.weight.granularity.group_size(1)
             kinds = ["asymmetric"] * (not self.weight.symmetric) + ["per tensor"] * (

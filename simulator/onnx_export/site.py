@@ -63,7 +63,12 @@ def require_byte_plan(plan: Plan) -> None:
         wide = weight and replace(weight, format=replace(weight.format, narrow=False))
         operands = [operand.spec for operand in treatment.operands.values()]
         static = all(operand.range is ActivationRange.STATIC for operand in treatment.operands.values())
-        exact = not treatment.limited and treatment.target in (None, TARGET)
+        exact = (
+            not treatment.limited
+            and treatment.target in (None, TARGET)
+            and not treatment.logarithmic
+            and not treatment.grouped
+        )
         if not operands or not (static and exact and wide in (None, WEIGHT)) or set(operands) != {ACTIVATION}:
             raise BadInput(
                 "an ONNX export has int8 weights with a scale per output channel, static uint8 activations, exact sums",

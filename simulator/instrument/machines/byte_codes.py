@@ -45,6 +45,8 @@ class ByteCodes:
         if treatment.target is not None or treatment.block is not None or treatment.limited or treatment.regrouped:
             return False
         rows = any(operand.range is ActivationRange.ROW for operand in treatment.operands.values())
+        if treatment.logarithmic:
+            return False
         wide = max(treatment.activation_bits, treatment.weight_bits) > 8
         ruled = any(operand.spec.rule != DIVIDE for operand in treatment.operands.values())
         requantizable = (

@@ -14,6 +14,8 @@ from simulator.arithmetic import blockscale
 from simulator.arithmetic.quantizer import dequantize
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, MatMul, Weighted
+from simulator.instrument.machines.channel_groups import NO_GROUPS, Groups, grouped_axes
+from simulator.instrument.machines.log_products import quantizer_of
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.treatment import Treatment
@@ -28,12 +30,19 @@ class FakeQuant:
         parameters: calibrated, by role.
         weights: whether weights are rounded.
         activations: whether run-time operands are.
+        groups: of channels, by role.
     """
 
     def __init__(
-        self, treatment: Treatment, parameters: Parameters, *, weights: bool = True, activations: bool = True
+        self,
+        treatment: Treatment,
+        parameters: Parameters,
+        *,
+        weights: bool = True,
+        activations: bool = True,
+        groups: Groups = NO_GROUPS,
     ) -> None:
-        self._treatment, self._parameters = treatment, parameters
+        self._treatment, self._parameters, self._groups = treatment, parameters, groups
         self._weights, self._activations = weights, activations
 
     @property
@@ -74,5 +83,11 @@ class FakeQuant:
             found = blockscale.quantize(split, self._treatment.block, axis=-1 if groups is None else 2)
             return torch.from_numpy(blockscale.dequantize(found).reshape(values.shape)), found.saturated
         rows = tuple(range(values.ndim - 1)) if groups is None else (0,)
-        made = quantized(values, self._treatment.operands[role], self._parameters.get(role), rows)
+        operand = self._treatment.operands[role]
+        if operand.logarithmic:
+            how = quantizer_of(operand, self._parameters[role])
+            logs = how.quantize(values)
+            return torch.from_numpy(how.dequantize(logs.codes)), logs.clipped
+        channels = grouped_axes(self._groups, role, values.ndim, image=groups is not None)
+        made = quantized(values, operand, self._parameters.get(role), rows, channels)
         return torch.from_numpy(dequantize(made)), made.clipped

@@ -8,12 +8,19 @@ import numpy as np
 
 from simulator.arithmetic.granularity import PerAxis
 from simulator.arithmetic.quantizer import Quantized, parameters_from_range, quantize, quantize_to_range
+from simulator.instrument.machines.channel_groups import ChannelScales
 from simulator.instrument.machines.machine import Affine
 from simulator.instrument.scheme.settings import ActivationRange
 from simulator.instrument.treatment import Operand
 
 
-def quantized(values: np.ndarray, operand: Operand, given: Affine | None, rows: tuple[int, ...]) -> Quantized:
+def quantized(
+    values: np.ndarray,
+    operand: Operand,
+    given: Affine | None,
+    rows: tuple[int, ...],
+    channels: tuple[ChannelScales, tuple[int, ...]] | None = None,
+) -> Quantized:
     """Codes of ``values``.
 
     Args:
@@ -21,10 +28,14 @@ def quantized(values: np.ndarray, operand: Operand, given: Affine | None, rows: 
         operand: spec and source of the range.
         given: calibrated parameters, for a static range.
         rows: axes along which each index has a scale of its own, for ranges per row.
+        channels: calibrated parameters of groups of channels and the axes along which they lie, instead of ``given``.
 
     Raises:
         BadInput: a dynamic range over NaN, infinities or no element.
     """
+    if channels is not None:
+        own, axes = channels
+        return own.quantized(values, operand.spec, axes)
     if operand.range is ActivationRange.STATIC:
         assert given is not None
         shape = (1,) * values.ndim

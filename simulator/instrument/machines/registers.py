@@ -20,19 +20,41 @@ from simulator.arithmetic.fixed_point import INT32_MAX, INT32_MIN
 from simulator.arithmetic.group_sums import add_groups
 from simulator.arithmetic.matmul import Accumulated, integer_matmul
 from simulator.arithmetic.pair_accumulator import PairAccumulator
-from simulator.arithmetic.quantizer import Quantized, quantize
+from simulator.arithmetic.quantizer import Quantized
 from simulator.arithmetic.transposed import Stretched
 from simulator.instrument import emulation
 from simulator.instrument.contractions import Contraction, Conv, ConvTranspose, Linear, MatMul, Weighted
+from simulator.instrument.machines.channel_groups import (
+    NO_GROUPS,
+    VALUE,
+    Groups,
+    contracted_groups,
+    grouped_axes,
+    parts_of,
+)
+from simulator.instrument.machines.head_products import one_zero, product_by_head
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
-from simulator.instrument.machines.requantization import bias_for, dequantized, requantizer_of
+from simulator.instrument.machines.requantization import bias_for, dequantized, requantizer_of, rounded_output
 from simulator.instrument.treatment import Treatment
 from simulator.instrument.weight_codes import flipped, weight_codes
 from simulator.targets.description import BiasKind, bias_of
 
-Sums = Callable[[slice, np.ndarray | None], Accumulated]
-"""Sums over a slice of the input channels; the integer bias enters the register."""
+Sums = Callable[["_Part", np.ndarray | None], Accumulated]
+"""Sums over a part of the input channels; the integer bias enters the register."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Input channels whose products are one integer sum: those of a weight group, of a group of channels."""
+
+    channels: np.ndarray
+    x_scale: np.ndarray
+    x_zero: np.ndarray
+    """Of these channels alone; for two run-time operands both may vary over heads."""
+    w_group: int = 0
+    w_zero: np.ndarray | None = None
+    """Of a second run-time operand."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +62,9 @@ class _Problem:
     """A contraction in integers: ``outputs`` is the last axis of its sums."""
 
     sums: Sums
-    channels: int
-    x_scale: np.ndarray
+    parts: list[_Part]
     w_scale: np.ndarray
     """(outputs, groups)"""
-    group_size: int | None
     bias: Tensor | None
     clipped: int
 
@@ -55,10 +75,11 @@ class Registers:
     Args:
         treatment: of the site, without block format or target.
         parameters: calibrated, by role.
+        groups: of channels, by role.
     """
 
-    def __init__(self, treatment: Treatment, parameters: Parameters) -> None:
-        self._treatment, self._parameters = treatment, parameters
+    def __init__(self, treatment: Treatment, parameters: Parameters, groups: Groups = NO_GROUPS) -> None:
+        self._treatment, self._parameters, self._groups = treatment, parameters, groups
 
     @property
     def weight_key(self) -> Hashable:
@@ -83,7 +104,8 @@ class Registers:
         return Emulated(emulation.channels_first(found[0]), *found[1:])
 
     def _codes(self, role: str, values: np.ndarray, rows: tuple[int, ...]) -> Quantized:
-        return quantized(values, self._treatment.operands[role], self._parameters.get(role), rows)
+        channels = grouped_axes(self._groups, role, values.ndim)
+        return quantized(values, self._treatment.operands[role], self._parameters.get(role), rows, channels)
 
     def _matrices(self, contraction: MatMul) -> _Problem:
         first, second = contraction.roles
@@ -91,87 +113,100 @@ class Registers:
             self._codes(role, emulation.array(tensor), tuple(range(tensor.ndim - 1)))
             for role, tensor in ((first, contraction.left), (second, contraction.right))
         )
-        if y.scale.size > 1:  # one scale per column of every batch: multiplied before the sums are rescaled
-            x_scale, w_scale = x.scale * np.swapaxes(y.scale, -1, -2), np.ones((1, 1), np.float32)
-        else:
-            x_scale, w_scale = x.scale, y.scale.reshape(1, 1)
+        labels = [
+            contracted_groups(self._groups[role].group)
+            for role in (first, second)
+            if role in self._groups and role != VALUE
+        ]
+        depth = x.codes.shape[-1]
+        parts = []
+        for channels in parts_of([np.zeros(depth, np.int64), *labels]):
+            x_scale, x_zero, y_scale, y_zero = (_of(each, channels) for q in (x, y) for each in (q.scale, q.zero_point))
+            if y_scale.size > 1 or self._groups:  # per column or head: multiplied before the sums are rescaled
+                scale, w_scale = x_scale * np.swapaxes(y_scale, -1, -2), np.ones((1, 1), np.float32)
+            else:
+                scale, w_scale = x_scale, y_scale.reshape(1, 1)
+            parts.append(_Part(channels, scale, x_zero, 0, y_zero))
 
-        def sums(part: slice, bias: np.ndarray | None) -> Accumulated:
-            return integer_matmul(
-                x.codes[..., part], y.codes[..., part], self._accumulator, x_zero=_zero(x), w_zero=_zero(y),
-                count=self._count,
-            )  # fmt: skip
+        def sums(part: _Part, bias: np.ndarray | None) -> Accumulated:
+            left, right = (_taken(q.codes, part.channels) for q in (x, y))
+            assert part.w_zero is not None
+            return product_by_head(left, right, part.x_zero, part.w_zero, self._accumulator, self._count)
 
         clipped = sum(emulation.copies(q.codes.shape, contraction.leading) * q.clipped for q in (x, y))
-        return _Problem(sums, x.codes.shape[-1], x_scale, w_scale, None, None, clipped)
+        return _Problem(sums, parts, w_scale, None, clipped)
 
     def _rows(self, contraction: Linear, weight: Quantized) -> _Problem:
         depth = contraction.input.shape[-1]
         x = self._codes("input", emulation.array(contraction.input).reshape(-1, depth), (0,))
 
-        def sums(part: slice, bias: np.ndarray | None) -> Accumulated:
+        def sums(part: _Part, bias: np.ndarray | None) -> Accumulated:
             return integer_matmul(
-                np.ascontiguousarray(x.codes[:, part]), np.ascontiguousarray(weight.codes[:, part]), self._accumulator,
-                x_zero=_zero(x), w_zero=_zeros(weight, part), bias=bias, count=self._count,
+                _taken(x.codes, part.channels), np.ascontiguousarray(weight.codes[:, part.channels]), self._accumulator,
+                x_zero=one_zero(part.x_zero), w_zero=_zeros(weight, part), bias=bias, count=self._count,
             )  # fmt: skip
 
         return self._weighted(sums, depth, x, weight, contraction.bias)
 
     def _image(self, contraction: Conv | ConvTranspose, weight: Quantized) -> _Problem:
         x = self._codes("input", emulation.channels_last(contraction.input), (0,))
-        codes, geometry = x.codes, contraction.geometry
-        if isinstance(contraction, ConvTranspose):
-            stretched = Stretched.of(codes.shape[1:-1], weight.codes.shape[2:], geometry, contraction.output_padding)
-            codes, geometry = stretched.image(codes, _zero(x)), stretched.plain
-        grouped = codes.reshape(*codes.shape[:-1], geometry.groups, -1)
+        grouped = x.codes.reshape(*x.codes.shape[:-1], contraction.geometry.groups, -1)
 
-        def sums(part: slice, bias: np.ndarray | None) -> Accumulated:
-            taken = np.ascontiguousarray(grouped[..., part]).reshape(*codes.shape[:-1], -1)
+        def sums(part: _Part, bias: np.ndarray | None) -> Accumulated:
+            taken, geometry = _taken(grouped, part.channels).reshape(*x.codes.shape[:-1], -1), contraction.geometry
+            if isinstance(contraction, ConvTranspose):
+                stretched = Stretched.of(
+                    taken.shape[1:-1], weight.codes.shape[2:], geometry, contraction.output_padding
+                )
+                taken, geometry = stretched.image(taken, one_zero(part.x_zero)), stretched.plain
             return integer_conv(
-                taken, np.ascontiguousarray(weight.codes[:, part]), self._accumulator, geometry, x_zero=_zero(x),
-                w_zero=_zeros(weight, part), bias=bias, count=self._count,
+                taken, np.ascontiguousarray(weight.codes[:, part.channels]), self._accumulator, geometry,
+                x_zero=one_zero(part.x_zero), w_zero=_zeros(weight, part), bias=bias, count=self._count,
             )  # fmt: skip
 
         return self._weighted(sums, grouped.shape[-1], x, weight, contraction.bias)
 
     def _weighted(self, sums: Sums, channels: int, x: Quantized, weight: Quantized, bias: Tensor | None) -> _Problem:
-        size = weight.spec.granularity.group_size(1)
+        size = weight.spec.granularity.group_size(1) or max(channels, 1)
         scale = weight.scale.reshape(len(weight.scale), -1)
         scale = np.broadcast_to(scale, (len(weight.codes), scale.shape[1]))
-        return _Problem(sums, channels, x.scale, scale, size, bias, x.clipped)
+        of_weight = np.arange(channels) // size
+        labels = [contracted_groups(own.group, channels) for own in self._groups.values()]
+        parts = [
+            _Part(part, _of(x.scale, part), _of(x.zero_point, part), int(of_weight[part[0]]) if part.size else 0)
+            for part in parts_of([*labels, of_weight])
+        ]
+        return _Problem(sums, parts, scale, bias, x.clipped)
 
     def _finish(self, problem: _Problem) -> tuple[np.ndarray, int, int, int]:
         """Float32 (..., outputs), with what was clipped, lost and saturated."""
-        size = problem.group_size or problem.channels
-        parts = [slice(first, first + size) for first in range(0, problem.channels, size)] or [slice(0, 0)]
-        if self._treatment.output is not None and len(parts) == 1:
+        parts = problem.parts
+        if self._treatment.output is not None and len(parts) == 1 and not self._groups:
             return self._requantized(problem, parts[0])
         found = [problem.sums(part, None) for part in parts]
         overflowed = sum(each.overflowed or 0 for each in found)
         sums = np.stack([each.values for each in found])
         outputs = sums.shape[-1]
-        scale = np.ascontiguousarray(np.broadcast_to(problem.w_scale, (outputs, len(parts))).T)
+        w_scale = np.broadcast_to(problem.w_scale, (outputs, problem.w_scale.shape[1]))
+        scale = np.ascontiguousarray(w_scale[:, [part.w_group for part in parts]].T)
         bias = None if problem.bias is None else emulation.array(problem.bias)
-        left = np.broadcast_to(
-            problem.x_scale, (*(1,) * (sums.ndim - 1 - problem.x_scale.ndim), *problem.x_scale.shape)
+        left = np.stack(
+            [part.x_scale.reshape((1,) * (sums.ndim - 1 - part.x_scale.ndim) + part.x_scale.shape) for part in parts]
         )
         if left.shape[-1] == 1:
-            real = add_groups(sums, scale, self._treatment.group_register, left_scale=left[None], bias=bias)
+            real = add_groups(sums, scale, self._treatment.group_register, left_scale=left, bias=bias)
         else:  # scales per column of a product of two activations
+            assert len(parts) == 1
             with np.errstate(over="ignore", under="ignore"):
-                real = self._treatment.group_register.hold(sums[0].astype(np.float32) * left)
+                real = self._treatment.group_register.hold(sums[0].astype(np.float32) * left[0])
         if self._treatment.output is None:
             return real, problem.clipped, overflowed, 0
-        into = self._parameters["output"]
-        one = (1,) * real.ndim
-        made = quantize(
-            real, self._treatment.output, np.full(one, into.scale, np.float32), np.full(one, into.zero_point, np.int32)
-        )
-        return dequantized(made.codes, into), problem.clipped, overflowed, made.clipped
+        real, saturated = rounded_output(real, self._treatment.output, self._parameters["output"])
+        return real, problem.clipped, overflowed, saturated
 
-    def _requantized(self, problem: _Problem, part: slice) -> tuple[np.ndarray, int, int, int]:
+    def _requantized(self, problem: _Problem, part: _Part) -> tuple[np.ndarray, int, int, int]:
         kind, into = self._treatment.requantizer, self._parameters["output"]
-        x_scale = np.float32(problem.x_scale.item())
+        x_scale = np.float32(part.x_scale.item())
         w_scale = np.ascontiguousarray(problem.w_scale[:, 0])
         if w_scale.size == 1:
             w_scale = w_scale.reshape(())
@@ -199,12 +234,18 @@ class Registers:
         return Count.OUTPUTS if self._treatment.limited else Count.NONE
 
 
-def _zeros(weight: Quantized, part: slice) -> np.ndarray:
-    """Zero points (outputs,) of a slice of the input channels."""
-    group = part.start // (weight.spec.granularity.group_size(1) or weight.codes.shape[1])
-    zeros = weight.zero_point.reshape(len(weight.zero_point), -1)[:, group]
+def _zeros(weight: Quantized, part: _Part) -> np.ndarray:
+    """Zero points (outputs,) of a part of the input channels."""
+    zeros = weight.zero_point.reshape(len(weight.zero_point), -1)[:, part.w_group]
     return np.ascontiguousarray(np.broadcast_to(zeros, (len(weight.codes),)))
 
 
-def _zero(x: Quantized) -> int:
-    return int(x.zero_point.flat[0]) if x.zero_point.size else 0
+def _of(parameter: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """A parameter of channels that share it: where it varies along the last axis, that of the first of them."""
+    return parameter if parameter.shape[-1] <= 1 else parameter[..., channels[:1]]
+
+
+def _taken(codes: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Codes of some channels of the last axis."""
+    whole = len(channels) == codes.shape[-1]  # they are ascending
+    return np.ascontiguousarray(codes if whole else codes[..., channels])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from simulator.arithmetic.quantizer import QuantSpec, quantize
 from simulator.arithmetic.requantize.scaled import Scaled
 from simulator.instrument import emulation
 from simulator.instrument.machines.machine import Affine
@@ -35,6 +36,13 @@ def requantizer_of(
     assert issubclass(kind, Scaled)
     assert treatment.output is not None
     return kind(x_scale, w_scale, into.scale, into.zero_point, treatment.output.format, bias)
+
+
+def rounded_output(real: np.ndarray, spec: QuantSpec, into: Affine) -> tuple[np.ndarray, int]:
+    """Float results on the output's codes by the divide rule, and how many were clipped."""
+    one = (1,) * real.ndim
+    made = quantize(real, spec, np.full(one, into.scale, np.float32), np.full(one, into.zero_point, np.int32))
+    return dequantized(made.codes, into), made.clipped
 
 
 def dequantized(codes: np.ndarray, parameters: Affine) -> np.ndarray:

@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from simulator.instrument.scheme.scheme import Rule, Scheme
-from simulator.instrument.scheme.settings import BLOCKS, DEFAULTS, ActivationRange, Settings, WeightGranularity
+from simulator.instrument.scheme.settings import (
+    BLOCKS,
+    DEFAULTS,
+    ActivationRange,
+    ProbabilityFormat,
+    Settings,
+    WeightGranularity,
+)
 
-__all__ = ["BLOCKS", "DEFAULTS", "ActivationRange", "Rule", "Scheme", "Settings", "WeightGranularity"]
+__all__ = [
+    "BLOCKS",
+    "DEFAULTS",
+    "ActivationRange",
+    "ProbabilityFormat",
+    "Rule",
+    "Scheme",
+    "Settings",
+    "WeightGranularity",
+]

@@ -46,6 +46,17 @@ class WeightGranularity(Enum):
     """All."""
 
 
+class ProbabilityFormat(Enum):
+    """What codes of a softmax output, the left operand of P V, stand for."""
+
+    UNIFORM = "uniform"
+    """Multiples of 1 / (2^bits - 1)."""
+    LOG_SQRT2 = "log-sqrt2"
+    """Half octaves below the calibrated largest value (``simulator.arithmetic.log_sqrt2``)."""
+    LOG_SQRT2_ZERO = "log-sqrt2-zero"
+    """Likewise, with one level more: what lies below the smallest is 0, as in RepQ-ViT's released code."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of one or more sites.
@@ -62,7 +73,10 @@ class Settings:
         key_bits: of its right operand.
         probability_bits: of the left operand of P V, the softmax output: unsigned, scale 1 / (2^bits - 1).
         value_bits: of its right operand.
+        probability_format: what the codes of a softmax output stand for.
         activation_range: where run-time operands get their parameters from.
+        activation_groups: how many groups of channels of a run-time operand with a static range may have a scale of
+            their own; which, the ranges say. 1 is one scale per tensor, 0 any number, up to one per channel.
         block: ``"integers"``, or a block format of ``BLOCKS`` for weights and run-time operands alike; bits, group
             size and ranges then say nothing.
         accumulator: the register of the integer sums.
@@ -85,7 +99,9 @@ class Settings:
     key_bits: int | None = None
     probability_bits: int | None = None
     value_bits: int | None = None
+    probability_format: ProbabilityFormat | None = None
     activation_range: ActivationRange | None = None
+    activation_groups: int | None = None
     block: str | None = None
     accumulator: Accumulator | PairAccumulator | None = None
     group_register: GroupRegister | None = None
@@ -105,6 +121,8 @@ class Settings:
                 require_integer(field.name, value, 2, LARGEST_BITS)
         if self.group_size is not None:
             require_integer("group_size", self.group_size, 0)
+        if self.activation_groups is not None:
+            require_integer("activation_groups", self.activation_groups, 0)
         if self.block is not None and self.block not in (INTEGERS, *BLOCKS):
             raise BadInput(
                 f"block must be one of {INTEGERS}, {', '.join(BLOCKS)}",
@@ -117,6 +135,7 @@ class Settings:
         for name, kind in (
             ("weight_granularity", WeightGranularity),
             ("weight_symmetric", bool),
+            ("probability_format", ProbabilityFormat),
             ("activation_range", ActivationRange),
             ("accumulator", (Accumulator, PairAccumulator)),
             ("group_register", GroupRegister),
@@ -146,7 +165,9 @@ DEFAULTS = Settings(
     weight_bits=8,
     group_size=0,
     activation_bits=8,
+    probability_format=ProbabilityFormat.UNIFORM,
     activation_range=ActivationRange.STATIC,
+    activation_groups=1,
     block=INTEGERS,
     accumulator=Accumulator(),
     group_register=GroupRegister(),
