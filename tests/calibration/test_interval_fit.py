@@ -45,7 +45,7 @@ def fits() -> dict:
 
 def test_fits__rank_as_their_freedom_where_spread_changes_and_agree_where_it_does_not(fits) -> None:
     growing = {name: found.after[1].mean() for name, found in fits.items()}
-    assert growing["tdq"] < 0.85 * growing["four"] < 0.85 * growing["one"]
+    assert growing["tdq"] < 0.9 * growing["four"] < 0.9 * growing["one"]
     assert growing["each"] < 0.9 * growing["one"]
     flat = [fits[name].after[0].mean() for name in ("one", "four", "tdq")]
     assert max(flat) < 1.2 * min(flat)
@@ -116,8 +116,9 @@ def test_observation__draws_real_elements_of_each_timestep(tiny_model, one_threa
     down = channels.values[SiteKey("down", "conv2d"), "input"]
     assert down.shape == (2, 12, 9)
     assert not any(role == "probability" for _, role in channels.values)
-    again = observe_operands(tiny_model, x, t, elements=9, by_channel=True, seed=0)
-    np.testing.assert_array_equal(again.values[SiteKey("qkv", "linear"), "input"], channels.values[SiteKey("qkv", "linear"), "input"])
+    again = observe_operands(tiny_model, x, t, elements=9, by_channel=True)
+    qkv = SiteKey("qkv", "linear"), "input"
+    np.testing.assert_array_equal(again.values[qkv], channels.values[qkv])
 
 
 def test_fitted_ranges__run_in_the_engine(tiny_model, one_thread) -> None:
@@ -132,8 +133,8 @@ def test_fitted_ranges__run_in_the_engine(tiny_model, one_thread) -> None:
     with pytest.raises(BadInput, match="step"):
         quantized(x[:2], t[:2])
     assert torch.isfinite(quantized(x[:2], t[[0, 0]], step=0)).all()
-    other = calibrate_ranges(tiny_model, sampler, samples=4, steps=StepSets.each(4))
-    assert not torch.equal(quantized(x, t[:1].expand(8), step=0), QuantizedModel(tiny_model, scheme, other)(x, t[:1].expand(8), step=0))
+    other = QuantizedModel(tiny_model, scheme, calibrate_ranges(tiny_model, sampler, samples=4, steps=StepSets.each(4)))
+    assert not torch.equal(quantized(x, t[:1].expand(8), step=0), other(x, t[:1].expand(8), step=0))
 
 
 class _At:
@@ -152,6 +153,6 @@ def test_observation__refuses_other_data(tiny_model) -> None:
         observe_operands(tiny_model, x.double(), t)
     with pytest.raises(BadInput, match="timestep must have shape"):
         observe_operands(tiny_model, x, t[:1])
+    found = observe_operands(tiny_model, x, t, by_channel=True)
     with pytest.raises(BadInput, match="one size"):
-        found = observe_operands(tiny_model, x, t, by_channel=True)
-        fit_intervals(TDQ(), OperandSamples(found.timesteps, {FLAT: found.values[SiteKey("qkv", "linear"), "input"]}, {}), SPEC)
+        fit_intervals(TDQ(), found, SPEC)

@@ -1,4 +1,4 @@
-"""Claim: an interval generator starts at its s0, its table is itself at any sampler's steps, and the engine gets both."""
+"""Claim: a generator starts at its s0, its table is itself at any sampler's steps, and the engine gets both."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from simulator.calibration.intervals.observation import OperandSamples
 from simulator.calibration.rounding_gradient import fake_quantize
 from simulator.calibration.search import require_order
 
-
 _WINDOW, _LIMIT = 20, 10.0
 """Iterations that divergence is judged over, and the mean loss, relative to the start, that it begins at."""
 
@@ -107,7 +106,7 @@ def fit_intervals(
     samples: OperandSamples,
     specs: Specs,
     *,
-    fit: IntervalFit = IntervalFit(),  # noqa: B008 - an immutable value
+    fit: IntervalFit = IntervalFit(),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> FittedIntervals:

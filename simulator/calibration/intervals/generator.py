@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ class GeneratedIntervals(LearnedIntervals):
         sizes = [method.code.dimension, *[method.width] * (method.layers - 1), 1]
         draws = [_generator(seed, key) for key in self.keys]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             drawn = [_layer(method.variant, draw, fan_in, fan_out) for draw in draws]
             self.weights.append(nn.Parameter(torch.stack([weight for weight, _ in drawn])))
             self.biases.append(nn.Parameter(torch.stack([bias for _, bias in drawn])))

@@ -63,6 +63,4 @@ def ranges_at(
             "a table must say which weights its intervals were learned for",
             got=sorted(source), fix="pass the samples' source",
         )  # fmt: skip
-    return Ranges(
-        bounds, {**source, **extra, "intervals": intervals.config(), "sampler": sampler.config()}, steps
-    )
+    return Ranges(bounds, {**source, **extra, "intervals": intervals.config(), "sampler": sampler.config()}, steps)
