@@ -54,7 +54,7 @@ def least_error(values: np.ndarray, spec: QuantSpec, p: float) -> Start:
 
 
 def released(values: np.ndarray, spec: QuantSpec) -> Start:
-    """TDQ's code: ``|mean + 3 sigma|`` at the last code of a symmetric range; after SiLU ``mean + 16 sigma`` above -0.2785.
+    """TDQ's code: a symmetric range to ``|mean + 3 sigma|``; after SiLU one of ``mean + 16 sigma`` from -0.2785 up.
 
     Mean and sigma are of each timestep's values, averaged over timesteps. The engine's activations are unsigned, so a
     symmetric range is one whose zero point stays at the middle code. A site is taken to read SiLU's output where its
