@@ -226,10 +226,13 @@ def _learn(values: Tensor, low: np.ndarray, high: np.ndarray, spec: QuantSpec, f
 
     def error(weights: Tensor, mixture: str) -> Tensor:
         if mixture == "ranges":
-            found = _through(values, *(torch.einsum("sg,sgc->sc", b, weights)[..., None] for b in (lows, highs)), spec)
+            low_c, high_c = (torch.einsum("sg,sgc->sc", b, weights)[..., None] for b in (lows, highs))
+            found = _through(values, low_c, high_c, spec)
         else:
-            parts = [_through(values, lows[:, g, None, None], highs[:, g, None, None], spec) for g in range(fit.groups)]
-            found = sum(part * weights[:, g, :, None].float() for g, part in enumerate(parts))
+            found = torch.zeros_like(values)
+            for g in range(fit.groups):
+                part = _through(values, lows[:, g, None, None], highs[:, g, None, None], spec)
+                found = found + part * weights[:, g, :, None].float()
         return ((values - found).abs() ** fit.p).mean(dtype=torch.float64)
 
     with torch.no_grad():
