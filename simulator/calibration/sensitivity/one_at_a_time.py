@@ -90,7 +90,8 @@ def one_at_a_time(
 ) -> SiteNoise:
     """Noise at the network's output with one site quantized and all others in float, as ``quantize_only`` has it.
 
-    A site's weights are prepared once for all passes; the whole takes about sites + 1 passes over the data. The float reference runs through the same handler, so that a site in float has no noise.
+    A site's weights are prepared once for all passes; the whole takes about sites + 1 passes over the data. The float
+    reference runs through the same handler, so that a site in float has no noise.
 
     Args:
         quantized: the network under the complete scheme.
