@@ -74,6 +74,17 @@ def test_fits__never_end_above_their_start(fits) -> None:
         assert (found.after.mean(axis=1) <= found.before.mean(axis=1)).all()
 
 
+def test_start__has_the_least_error_of_one_range_for_all_timesteps(fits) -> None:
+    for row, key in enumerate((FLAT, GROWING)):
+        values = samples().values[key].reshape(-1)
+        errors = []
+        for share in np.arange(1, 101) / 100:
+            low, high = (np.full(1, share * float(end)) for end in (values.min(), values.max()))
+            error = dequantize(quantize(values, SPEC, *parameters_from_range(low, high, SPEC))) - values
+            errors.append((error.astype(np.float64) ** 2).mean())
+        assert fits["one"].before[row].mean() == pytest.approx(min(errors), rel=1e-5)
+
+
 def test_diverged_fit__is_reported_and_keeps_its_first_values() -> None:
     fit = IntervalFit(iterations=30, rate=3.0)
     found = fit_intervals(TDQ(code=DirectCode()), samples(), SPEC, fit=fit)

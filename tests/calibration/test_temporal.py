@@ -8,9 +8,10 @@ import torch
 from scipy.stats import binom, spearmanr
 
 from samplers import BadInput
-from simulator.calibration.sensitivity.activations import ActivationStatistics, activation_statistics
+from simulator.calibration.sensitivity.activations import ActivationStatistics, _Moments, activation_statistics
 from simulator.calibration.sensitivity.intervals import rank_agreement, rank_correlation, share
 from simulator.calibration.sensitivity.temporal import MEANS, temporal_correlation
+from simulator.instrument.contractions import Linear
 from simulator.instrument.sites import SiteKey
 
 KEYS = tuple((SiteKey(name, "linear"), "input") for name in ("linear", "cubic", "noise", "flat"))
@@ -115,3 +116,16 @@ def test_statistics__are_those_of_each_sample_at_each_timestep(tiny_model, one_t
     time = found.variance[found.keys.index((SiteKey("embed.0", "linear"), "input"))]
     assert len(np.unique(time[:2].round(12))) == len(np.unique(time[2:].round(12))) == 1
     assert not any(role == "probability" for _, role in found.keys)
+
+
+def test_statistics__of_a_guided_pass_join_both_rows_of_a_sample() -> None:
+    found: dict = {}
+    handler = _Moments(2, 2, found)
+    rows = torch.tensor([[1.0], [2.0], [11.0], [12.0]])  # unconditional 0 and 1, then conditional 0 and 1
+    handler(KEYS[0][0], Linear(rows, torch.ones(1, 1), None))
+    mean, variance, low, high = found[KEYS[0]][0]
+    assert mean.tolist() == [6.0, 7.0]
+    assert variance.tolist() == [25.0, 25.0]
+    assert (low.tolist(), high.tolist()) == ([1.0, 2.0], [11.0, 12.0])
+    handler(KEYS[1][0], Linear(rows[:3], torch.ones(1, 1), None))  # no part for each sample: shared by all
+    assert found[KEYS[1]][0][3].tolist() == [11.0, 11.0]
