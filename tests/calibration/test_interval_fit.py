@@ -86,11 +86,18 @@ def test_start__has_the_least_error_of_one_range_for_all_timesteps(fits) -> None
 
 
 def test_diverged_fit__is_reported_and_keeps_its_first_values() -> None:
-    fit = IntervalFit(iterations=30, rate=3.0)
-    found = fit_intervals(TDQ(code=DirectCode()), samples(), SPEC, fit=fit)
-    assert found.diverged.all()
+    for method, rate in ((TDQ(), 0.5), (TDQ(code=DirectCode()), 3.0)):
+        found = fit_intervals(method, samples(), SPEC, fit=IntervalFit(iterations=30, rate=rate))
+        assert found.diverged.all()
+        np.testing.assert_array_equal(found.before, found.after)
+        assert all(torch.isfinite(parameter).all() for parameter in found.intervals.parameters())
+
+
+def test_fit__that_ends_above_its_start_keeps_its_first_values() -> None:
+    found = fit_intervals(Segments.uniform(1), samples(), SPEC, fit=IntervalFit(iterations=2, rate=0.5))
+    assert found.kept.all()
+    assert not found.diverged.any()
     np.testing.assert_array_equal(found.before, found.after)
-    assert all(torch.isfinite(parameter).all() for parameter in found.intervals.parameters())
 
 
 def test_fit__is_the_same_for_the_same_seed_and_one_operand_alone() -> None:
@@ -113,15 +120,24 @@ def test_fit__keeps_formats_apart() -> None:
     np.testing.assert_allclose(found.after[1], alone.after[1], rtol=1e-6)
 
 
-def test_observation__draws_real_elements_of_each_timestep(tiny_model, one_thread) -> None:
+def test_observation__keeps_tails_and_weighs_the_rest(tiny_model, one_thread) -> None:
     x = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([900, 100] * 5)
     site = (SiteKey("first", "conv2d"), "input")
-    found = observe_operands(tiny_model, x, t, elements=64, batch_size=2)
+    found = observe_operands(tiny_model, x, t, elements=64)
     assert found.timesteps.tolist() == [100.0, 900.0]
     for row, parity in ((0, 1), (1, 0)):
-        of_batches = [x[parity::2][i : i + 2] for i in (0, 2, 4)]
-        for batch, part in zip(of_batches, np.split(found.values[site][row], [25, 51]), strict=True):
+        kept, weight = found.values[site][row], found.weights[site][row]
+        ordered = np.sort(x[parity::2].numpy().reshape(-1))  # 320 values, of which 8 and 8 are kept as they are
+        np.testing.assert_array_equal(kept[:8], ordered[:8])
+        np.testing.assert_array_equal(kept[-8:], ordered[-8:])
+        assert np.isin(kept, ordered).all()
+        np.testing.assert_allclose(weight * 5, [1.0] * 8 + [304 / 48] * 48 + [1.0] * 8, rtol=1e-6)
+        np.testing.assert_allclose((weight * kept**2).mean(), (ordered**2).mean(), rtol=0.05)
+    parts = observe_operands(tiny_model, x, t, elements=64, batch_size=2)
+    for row, parity in ((0, 1), (1, 0)):
+        batches = [x[parity::2][i : i + 2] for i in (0, 2, 4)]
+        for batch, part in zip(batches, np.split(parts.values[site][row], [25, 51]), strict=True):
             assert np.isin(part, batch.numpy()).all()
     channels = observe_operands(tiny_model, x, t, elements=9, by_channel=True)
     down = channels.values[SiteKey("down", "conv2d"), "input"]

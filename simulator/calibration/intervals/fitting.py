@@ -14,7 +14,7 @@ from torch import Tensor
 from samplers.errors import BadInput
 from samplers.validation import require_int, require_real
 from simulator.calibration.collector import Specs
-from simulator.calibration.intervals.learned import LearnedIntervals, OperandKey, rows_by_format
+from simulator.calibration.intervals.learned import LearnedIntervals, rows_by_format
 from simulator.calibration.intervals.observation import OperandSamples
 from simulator.calibration.rounding_gradient import fake_quantize
 from simulator.calibration.search import require_order
@@ -123,10 +123,10 @@ def fit_intervals(
     Raises:
         BadInput: samples by channel, or of different lengths.
     """
+    values, weights, times = stacked(samples)
     intervals = method.start(samples, specs, seed=seed, p=fit.p)
-    values, times = _stacked(samples, intervals.keys), torch.from_numpy(samples.timesteps)
     first = {name: tensor.clone() for name, tensor in intervals.state_dict().items()}
-    start = error_power(intervals.eval(), values, times, fit.p)
+    start = error_power(intervals.eval(), values, weights, times, fit.p)
     intervals.train()
     optimiser = torch.optim.Adam(intervals.parameters(), lr=fit.rate or method.default_rate)
     draw = torch.Generator().manual_seed(seed)
@@ -138,7 +138,7 @@ def fit_intervals(
             group["lr"] = (fit.rate or method.default_rate) * cosine
         chosen = torch.randperm(len(times), generator=draw)[: fit.timesteps].sort().values
         base = start[:, chosen].mean(dim=1)
-        error = _error(intervals, values[:, chosen], times[chosen], fit.p).mean(dim=1)
+        error = _error(intervals, values[:, chosen], weights[:, chosen], times[chosen], fit.p).mean(dim=1)
         loss = error / torch.where(base > 0, base, 1.0)
         losses[iteration] = loss.detach().numpy()
         recent = torch.from_numpy(losses[max(0, iteration + 1 - _WINDOW) : iteration + 1].mean(axis=0))
@@ -150,9 +150,9 @@ def fit_intervals(
         if progress is not None:
             progress(iteration + 1, fit.iterations)
     intervals.eval()
-    worse = ~(error_power(intervals, values, times, fit.p).mean(dim=1) < start.mean(dim=1)) & ~diverged
+    worse = ~(error_power(intervals, values, weights, times, fit.p).mean(dim=1) < start.mean(dim=1)) & ~diverged
     _restore(intervals, first, diverged | worse, None)
-    after = error_power(intervals, values, times, fit.p)
+    after = error_power(intervals, values, weights, times, fit.p)
     source = {**samples.source, "interval_fit": fit.config(), "fit_seed": seed}
     return FittedIntervals(
         intervals, start.numpy(), after.numpy(), diverged.numpy(), worse.numpy(), losses, source
@@ -160,10 +160,10 @@ def fit_intervals(
 
 
 @torch.no_grad()
-def error_power(intervals: LearnedIntervals, values: Tensor, timestep: Tensor, p: float) -> Tensor:
-    """``mean |x - x_quantized|^p`` of values (operands, timesteps, elements): (operands, timesteps), float64."""
-    parts = [_error(intervals, values[:, at : at + 8], timestep[at : at + 8], p) for at in range(0, len(timestep), 8)]
-    return torch.cat(parts, dim=1)
+def error_power(intervals: LearnedIntervals, values: Tensor, weights: Tensor, timestep: Tensor, p: float) -> Tensor:
+    """Weighted ``mean |x - x_quantized|^p`` of values (operands, timesteps, elements): (operands, timesteps)."""
+    parts = [slice(at, at + 8) for at in range(0, len(timestep), 8)]
+    return torch.cat([_error(intervals, values[:, i], weights[:, i], timestep[i], p) for i in parts], dim=1)
 
 
 def quantized(intervals: LearnedIntervals, values: Tensor, timestep: Tensor) -> Tensor:
@@ -177,10 +177,10 @@ def quantized(intervals: LearnedIntervals, values: Tensor, timestep: Tensor) -> 
     return torch.cat(parts)[order]
 
 
-def _error(intervals: LearnedIntervals, values: Tensor, timestep: Tensor, p: float) -> Tensor:
+def _error(intervals: LearnedIntervals, values: Tensor, weights: Tensor, timestep: Tensor, p: float) -> Tensor:
     error = values - quantized(intervals, values, timestep)
     power = error * error if p == 2 else error.abs() ** p
-    return power.mean(dim=-1, dtype=torch.float64)
+    return (power * weights).mean(dim=-1, dtype=torch.float64)
 
 
 def _restore(
@@ -196,11 +196,17 @@ def _restore(
                 optimiser.state[parameter][moment][rows] = 0.0  # type: ignore[union-attr]
 
 
-def _stacked(samples: OperandSamples, keys: tuple[OperandKey, ...]) -> Tensor:
-    arrays = [samples.values[key] for key in keys]
+def stacked(samples: OperandSamples) -> tuple[Tensor, Tensor, Tensor]:
+    """Values and weights (operands, T, elements), and timesteps (T,).
+
+    Raises:
+        BadInput: samples by channel, or of different lengths.
+    """
+    arrays = list(samples.values.values())
     if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 2:
         raise BadInput(
             "intervals are fitted to samples (timesteps, elements) of one size", got=sorted({a.shape for a in arrays}),
             fix="observe with by_channel=False",
         )  # fmt: skip
-    return torch.from_numpy(np.stack(arrays))
+    weights = np.stack([samples.weight(key) for key in samples.values])
+    return torch.from_numpy(np.stack(arrays)), torch.from_numpy(weights), torch.from_numpy(samples.timesteps)

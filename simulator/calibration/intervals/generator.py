@@ -70,8 +70,10 @@ class TDQ:
             seed: of the weights, drawn per operand.
             p: of the error that s0 minimises.
         """
-        rule = (lambda v, s: released(v, s)) if self.variant == "released" else (lambda v, s: least_error(v, s, p))
-        starts = {key: rule(values, spec_of(specs, key)) for key, values in samples.values.items()}
+        starts = {}
+        for key, values in samples.values.items():
+            given = values, samples.weight(key), spec_of(specs, key)
+            starts[key] = released(*given) if self.variant == "released" else least_error(*given, p)
         return GeneratedIntervals(self, starts, specs, seed=seed)
 
     def config(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class OperandSamples:
         timesteps: (T,) float64, ascending.
         values: float32 (T, elements), or (T, channels, elements) by channel, finite.
         source: where they come from, as plain JSON values.
+        weights: float32 (T, elements), positive, how much of the operand each element stands for, with mean 1 at each
+            timestep; channels have the same. Operands without them weigh all elements alike.
 
     Raises:
         BadInput: no operand, or arrays of another form.
@@ -39,6 +41,7 @@ class OperandSamples:
     timesteps: np.ndarray
     values: Mapping[OperandKey, np.ndarray]
     source: Mapping[str, Any]
+    weights: Mapping[OperandKey, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         times = self.timesteps
@@ -51,8 +54,20 @@ class OperandSamples:
                     f"values must be finite float32 with {len(times)} rows",
                     got=f"{array.dtype} {array.shape} at {site} {role}", fix="observe the operands of a model",
                 )  # fmt: skip
+        for key, weight in self.weights.items():
+            shape = self.values[key].shape if key in self.values else ()
+            if weight.dtype != np.float32 or weight.shape != (shape[:1] + shape[-1:]) or not (weight > 0).all():
+                raise BadInput(
+                    "weights must be positive float32 (T, elements) of an operand",
+                    got=f"{weight.dtype} {weight.shape} at {key[0]} {key[1]}", fix="leave them out",
+                )  # fmt: skip
         if not self.values:
             raise BadInput("samples need an operand at least", got="none", fix="observe the operands of a model")
+
+    def weight(self, key: OperandKey) -> np.ndarray:
+        """Weights of an operand's elements, float32 (T, elements)."""
+        shape = self.values[key].shape
+        return self.weights.get(key, np.ones(shape[:1] + shape[-1:], np.float32))
 
     def row(self, timestep: float) -> int:
         """Place of a timestep.
@@ -80,13 +95,18 @@ def observe_operands(
     allow_float: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> OperandSamples:
-    """Elements of every operand at every timestep of given data, drawn with replacement by a generator of ``seed``.
+    """Elements of every operand at every timestep of given data.
+
+    Of each pass the smallest and the largest eighth of the kept elements are the operand's own extremes; the others are
+    drawn from what lies between, one from each of as many parts of equal length of the sorted values, and weigh as much
+    as they stand for. A plain draw misses the tails: at 8 bits the range of least error ends near the largest value of
+    all, and ranges fitted to 512 elements drawn from 32000 had three times the error on new samples.
 
     Args:
         model: the network, in full precision.
         x: float32 (n, *sample_shape), such as a calibration set's.
         timestep: (n,), of each sample.
-        elements: per operand and timestep; by channel, per channel.
+        elements: per operand and timestep; by channel, per channel. Passes of one timestep share them.
         by_channel: keep channels apart.
         seed: of the draw; an operand's draw depends on seed, site, role, timestep and batch alone.
         batch_size: samples per forward pass; passes hold one timestep.
@@ -119,7 +139,9 @@ def observe_operands(
         **model_config(model), **conditioning_config(conditioning), "elements": elements, "by_channel": by_channel,
         "draw_seed": seed, "samples": len(x), "data_sha256": digest.hexdigest(),
     }  # fmt: skip
-    return OperandSamples(np.array(times), handler.values, source)
+    for weight in handler.weights.values():
+        weight /= weight.mean(axis=1, keepdims=True)
+    return OperandSamples(np.array(times), handler.values, source, handler.weights)
 
 
 def one_timestep_batches(x: Tensor, timestep: Tensor, batch_size: int) -> Iterator[tuple[float, np.ndarray]]:
@@ -147,6 +169,7 @@ class _Draw:
         self._elements, self._by_channel, self._seed, self._times = elements, by_channel, seed, times
         self._time, self._first, self._end = times[0], 0, elements
         self.values: dict[OperandKey, np.ndarray] = {}
+        self.weights: dict[OperandKey, np.ndarray] = {}
 
     def at(self, time: float, first: int, end: int) -> None:
         """Fill places ``first`` to ``end`` of a timestep next."""
@@ -160,20 +183,26 @@ class _Draw:
 
     def _keep(self, site: SiteKey, role: str, operand: Tensor, axis: int) -> None:
         array = operand.numpy(force=True)
-        channels = array.shape[axis] if self._by_channel else 1
-        kept = self.values.get((site, role))
-        if kept is None:
-            shape = (len(self._times), *([channels] if self._by_channel else []), self._elements)
-            kept = self.values[site, role] = np.empty(shape, np.float32)
-        count = self._end - self._first
-        if not count:
+        rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1) if self._by_channel else array.reshape(1, -1)
+        if (site, role) not in self.values:
+            shape = len(self._times), self._elements
+            with_channels = (shape[0], len(rows), shape[1])
+            self.values[site, role] = np.empty(with_channels if self._by_channel else shape, np.float32)
+            self.weights[site, role] = np.empty(shape, np.float32)
+        if self._first == self._end:
             return
         text = f"{self._seed} {site} {role} {self._time} {self._first}"
         generator = np.random.default_rng(list(hashlib.sha256(text.encode()).digest()[:16]))
-        if self._by_channel:
-            array = np.moveaxis(array, axis, 0)
-            places = generator.integers(0, array[0].size, (channels, count))
-            drawn = array[(np.arange(channels)[:, None], *np.unravel_index(places, array.shape[1:]))]
-        else:
-            drawn = array[np.unravel_index(generator.integers(0, array.size, count), array.shape)]
-        kept[self._times.index(self._time), ..., self._first : self._end] = drawn
+        places, weight = _places(rows.shape[1], self._end - self._first, generator)
+        at = self._times.index(self._time)
+        self.values[site, role][at, ..., self._first : self._end] = np.sort(rows, axis=1)[:, places]
+        self.weights[site, role][at, self._first : self._end] = weight
+
+
+def _places(size: int, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` ranks out of ``size`` sorted values, and how many values each stands for."""
+    tail = min(count // 8, (size - 1) // 2)
+    middle, drawn = size - 2 * tail, count - 2 * tail
+    inner = tail + np.floor((np.arange(drawn) + generator.random(drawn)) * middle / drawn).astype(np.int64)
+    places = np.concatenate([np.arange(tail), np.minimum(inner, size - tail - 1), np.arange(size - tail, size)])
+    return places, np.concatenate([np.ones(tail), np.full(drawn, middle / drawn), np.ones(tail)])

@@ -70,7 +70,10 @@ class Segments:
 
     def start(self, samples: OperandSamples, specs: Specs, *, seed: int = 0, p: float = 2.0) -> SegmentIntervals:
         """Intervals of every observed operand, all at their operand's scale of least error over all timesteps."""
-        starts = {key: least_error(values, spec_of(specs, key), p) for key, values in samples.values.items()}
+        starts = {
+            key: least_error(values, samples.weight(key), spec_of(specs, key), p)
+            for key, values in samples.values.items()
+        }
         return SegmentIntervals(self, starts, specs)
 
     def config(self) -> dict[str, Any]:

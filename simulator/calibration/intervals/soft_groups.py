@@ -196,7 +196,8 @@ def soft_channel_groups(
                 got=f"{array.shape} at {key[0]} {key[1]}", fix="observe with by_channel=True",
             )  # fmt: skip
         values = np.stack([np.moveaxis(array[chosen], 0, 1).reshape(array.shape[1], -1) for chosen in rows])
-        groups[key] = _learn(torch.from_numpy(values), low, high, spec_of(specs, key), fit)
+        weight = torch.from_numpy(np.stack([samples.weight(key)[chosen].reshape(-1) for chosen in rows])[:, None])
+        groups[key] = _learn(torch.from_numpy(values), weight, low, high, spec_of(specs, key), fit)
         if not groups[key].after <= 10 * groups[key].before:
             diverged.append(key)
         if progress is not None:
@@ -217,8 +218,10 @@ def _rows(steps: StepSets, samples: OperandSamples, sampler: Sampler) -> list[li
     return [rows[:least] for rows in found]
 
 
-def _learn(values: Tensor, low: np.ndarray, high: np.ndarray, spec: QuantSpec, fit: SoftGrouping) -> SoftGroups:
-    """Weights of one operand; values (sets, channels, elements)."""
+def _learn(
+    values: Tensor, weight: Tensor, low: np.ndarray, high: np.ndarray, spec: QuantSpec, fit: SoftGrouping
+) -> SoftGroups:
+    """Weights of one operand; values (sets, channels, elements), their weight (sets, 1, elements)."""
     lows, highs = torch.from_numpy(low), torch.from_numpy(high)
     alpha = torch.full((*low.shape, values.shape[1]), 0.01, dtype=torch.float64, requires_grad=True)
     first = alpha.detach().clone()
@@ -233,7 +236,7 @@ def _learn(values: Tensor, low: np.ndarray, high: np.ndarray, spec: QuantSpec, f
             for g in range(fit.groups):
                 part = _through(values, lows[:, g, None, None], highs[:, g, None, None], spec)
                 found = found + part * weights[:, g, :, None].float()
-        return ((values - found).abs() ** fit.p).mean(dtype=torch.float64)
+        return ((values - found).abs() ** fit.p * weight).mean(dtype=torch.float64)
 
     with torch.no_grad():
         before = float(error(torch.softmax(first, dim=1), "ranges"))

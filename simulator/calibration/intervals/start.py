@@ -9,7 +9,7 @@ import numpy as np
 from samplers.errors import BadInput
 from samplers.validation import require_bool, require_real
 from simulator.arithmetic.quantizer import QuantSpec, parameters_from_range
-from simulator.calibration.fit import fit_range
+from simulator.calibration.points import Points
 from simulator.calibration.search import LpSearch
 
 SILU_LOW = -0.2785
@@ -45,15 +45,17 @@ class Start:
             raise BadInput("scale must be positive", got=self.scale, fix="check the observed operands")
 
 
-def least_error(values: np.ndarray, spec: QuantSpec, p: float) -> Start:
-    """Of 100 shares of the values' range the one with the least ``mean |e|^p`` over all values (TDQ, section 3.4)."""
-    search = LpSearch(p)
-    low, high = fit_range(np.ascontiguousarray(values).reshape(-1), spec, search)
-    scale, zero_point = parameters_from_range(low, high, spec)
+def least_error(values: np.ndarray, weights: np.ndarray, spec: QuantSpec, p: float) -> Start:
+    """Of 100 shares of the values' range the one with the least weighted ``mean |e|^p`` (TDQ, section 3.4)."""
+    order = np.argsort(values, axis=None)
+    ascending, counts = values.reshape(-1)[order][None], weights.reshape(-1)[order][None].astype(np.float64)
+    low, high = ascending[:, 0].astype(np.float64), ascending[:, -1].astype(np.float64)
+    bounds = LpSearch(p).fit(Points(ascending, counts, low, high, np.zeros(1)), spec)
+    scale, zero_point = parameters_from_range(*bounds, spec)
     return Start(float(scale[0]), float(zero_point[0]))
 
 
-def released(values: np.ndarray, spec: QuantSpec) -> Start:
+def released(values: np.ndarray, weights: np.ndarray, spec: QuantSpec) -> Start:
     """TDQ's code: a symmetric range to ``|mean + 3 sigma|``; after SiLU one of ``mean + 16 sigma`` from -0.2785 up.
 
     Mean and sigma are of each timestep's values, averaged over timesteps. The engine's activations are unsigned, so a
@@ -61,8 +63,10 @@ def released(values: np.ndarray, spec: QuantSpec) -> Start:
     smallest value lies in [-0.2785, 0) and its largest is farther from 0. The absolute value is a guard: nothing in
     the rule keeps the sum positive.
     """
-    rows = values.reshape(len(values), -1).astype(np.float64)
-    mean, sigma = rows.mean(), rows.std(axis=1, ddof=1).mean()
+    rows, weights = values.astype(np.float64), weights.astype(np.float64)
+    means = (weights * rows).mean(axis=1, keepdims=True)
+    variances = (weights * (rows - means) ** 2).sum(axis=1) / (rows.shape[1] - 1)
+    mean, sigma = means.mean(), np.sqrt(variances).mean()
     qmin, qmax = spec.format.qmin, spec.format.qmax
     smallest = rows.min()
     if SILU_LOW <= smallest < 0 and rows.max() > -smallest:
