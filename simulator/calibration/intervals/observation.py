@@ -81,7 +81,7 @@ class OperandSamples:
         return int(found[0])
 
 
-def observe_operands(
+def sample_operands(
     model: Model,
     x: Tensor,
     timestep: Tensor,
