@@ -43,7 +43,7 @@ class Segments:
     ends: tuple[float, ...]
     name: str = "segments"
 
-    default_rate = 1e-2
+    default_rate = 5e-3
 
     def __post_init__(self) -> None:
         ends = tuple(require_real("an end", end) for end in self.ends)
