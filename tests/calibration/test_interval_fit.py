@@ -86,12 +86,23 @@ def test_start__has_the_least_error_of_one_range_for_all_timesteps(fits) -> None
 
 
 def test_diverged_fit__is_reported_and_keeps_its_first_values() -> None:
-    for method, rate in ((Segments.uniform(1), 2.0), (Segments.uniform(1), 1e6), (TDQ(code=DirectCode()), 3.0)):
+    for method, rate in ((Segments.uniform(1), 2.0), (TDQ(code=DirectCode()), 3.0)):
         found = fit_intervals(method, samples(), SPEC, fit=IntervalFit(iterations=30, rate=rate))
         assert found.diverged.all()
         np.testing.assert_array_equal(found.before, found.after)
-        assert np.isfinite(found.loss).all() == (rate < 1e6)  # too large, or not a number
+        assert np.isfinite(found.loss).all()
         assert all(torch.isfinite(parameter).all() for parameter in found.intervals.parameters())
+
+
+def test_diverged_fit__that_is_not_a_number_leaves_the_others_alone() -> None:
+    data = samples()
+    huge = OperandSamples(TIMES, {FLAT: data.values[FLAT] * np.float32(1e30), GROWING: data.values[GROWING]}, {})
+    fit = IntervalFit(iterations=20)
+    found, plain = (fit_intervals(TDQ(), each, SPEC, fit=fit) for each in (huge, data))
+    assert found.diverged.tolist() == [True, False]
+    assert not np.isfinite(found.loss[:, 0]).any()
+    np.testing.assert_allclose(found.after[1], plain.after[1], rtol=1e-5)
+    assert all(torch.isfinite(parameter).all() for parameter in found.intervals.parameters())
 
 
 def test_fit__that_ends_above_its_start_keeps_its_first_values() -> None:
