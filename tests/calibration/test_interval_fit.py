@@ -105,6 +105,17 @@ def test_diverged_fit__that_is_not_a_number_leaves_the_others_alone() -> None:
     assert all(torch.isfinite(parameter).all() for parameter in found.intervals.parameters())
 
 
+def test_fit__counts_an_element_as_often_as_it_weighs() -> None:
+    values = samples().values[GROWING]
+    often = np.random.default_rng(1).integers(1, 4, values.shape[1])
+    repeated = np.repeat(values, often, axis=1)
+    weight = np.broadcast_to((often / often.mean()).astype(np.float32), values.shape).copy()
+    fit = IntervalFit(iterations=10)
+    one = fit_intervals(Segments.uniform(2), OperandSamples(TIMES, {FLAT: repeated}, {}), SPEC, fit=fit)
+    two = fit_intervals(Segments.uniform(2), OperandSamples(TIMES, {FLAT: values}, {}, {FLAT: weight}), SPEC, fit=fit)
+    np.testing.assert_allclose(two.after, one.after, rtol=1e-4)
+
+
 def test_fit__that_ends_above_its_start_keeps_its_first_values() -> None:
     found = fit_intervals(Segments.uniform(1), samples(), SPEC, fit=IntervalFit(iterations=2, rate=0.5))
     assert found.kept.all()

@@ -120,7 +120,7 @@ class ScalePerStep:
                     f"fitted intervals must be of the method {self.method.config()}",
                     got=self.fitted.config(), fix="fit this method, or go on with theirs",
                 )  # fmt: skip
-            intervals.load_state_dict({name: tensor[row : row + 1].clone() for name, tensor in first.items()})
+            intervals.load_state_dict({name: tensor[row : row + 1] for name, tensor in first.items()})
         return StepScale(intervals.eval(), timesteps_of(self.sampler))
 
 
