@@ -133,7 +133,7 @@ class QuantizedModel:
     def _climb(self, rung: Rung) -> None:
         self.rung, self._machines = rung, {}
         self.float_format = self.scheme.float_format if rung is Rung.COMPLETE else FLOAT32
-        if not self.scheme.has_steps and len(self.ranges.steps.sets) == 1:
+        if not self.scheme.has_steps and self.ranges.steps.sets[0].serves is None:
             for facts in self.sites:  # what is missing shows before the first step
                 self.machine(facts.key)
 

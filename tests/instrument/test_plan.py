@@ -251,3 +251,13 @@ def test_quantized_model__uses_the_ranges_of_each_step():
         stepped(x, T)
     with pytest.raises(BadInput, match="step"):
         stepped(x, T, step=3)
+
+
+def test_network__takes_ranges_of_one_set_that_serves_named_steps(tiny_model):
+    sampler = DDIM(tiny_model.schedule, 3)
+    ranges = calibrate_ranges(tiny_model, sampler, samples=8, steps=StepSets.partition(3))
+    network = QuantizedModel(tiny_model, Scheme.parse("w8a8"), ranges)
+    x = torch.zeros(2, 1, 8, 8)
+    assert network(x, torch.tensor([500, 500]), step=2).shape == x.shape
+    with pytest.raises(BadInput, match="one of the step sets"):
+        network(x, torch.tensor([500, 500]), step=3)

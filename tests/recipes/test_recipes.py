@@ -12,19 +12,36 @@ import pytest
 
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule
 from simulator import Arm, Scheme, run_arms
+from simulator.calibration.intervals.fitting import IntervalFit
+from simulator.calibration.training.settings import FineTuning
 from simulator.models.registry import Model, load
 from studies import cli
 from studies.recipes import known
 from studies.recipes.catalogue import find, shipped
 from studies.recipes.recipe import Recipe, Source
 from studies.recipes.stages.correction import FitCorrection
+from studies.recipes.stages.intervals import FitIntervals
 from studies.recipes.stages.ranges import Steps, TrajectoryRanges
 from studies.recipes.stages.reconstruction import Reconstruct
 from studies.recipes.stages.scheme import UseScheme
+from studies.recipes.stages.training import FineTune
 from studies.recipes.task import Bits, Task
 
 SAMPLER = DDIM(NoiseSchedule(), 4, 1.0)
 SOURCE = Source("a paper", "somebody", "somewhere")
+
+
+TINY = FineTuning(steps=2, batch_size=8, warmup_steps=1, evaluate_every=2, draws=16, start_samples=16)
+
+HEAVY = Reconstruct | FineTune | FitIntervals
+
+
+def by_weight() -> list:
+    """Every recipe, those that optimise something among the slow tests."""
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if any(isinstance(s, HEAVY) for s in recipe.stages) else [])
+        for name, recipe in shipped().items()
+    ]
 
 
 def small(recipe: Recipe) -> Recipe:
@@ -39,6 +56,10 @@ def small(recipe: Recipe) -> Recipe:
                 if (how := getattr(stage.method, name)) is not None
             }
             changes["method"] = dataclasses.replace(stage.method, **learn)
+        if isinstance(stage, FineTune):
+            changes["settings"] = TINY
+        if isinstance(stage, FitIntervals):
+            changes["fit"] = IntervalFit(iterations=2)
         return dataclasses.replace(stage, **changes)
 
     return dataclasses.replace(recipe, stages=tuple(map(shrunk, recipe.stages)))
@@ -65,12 +86,12 @@ def test_recipe__says_what_it_is(name: str) -> None:
 def test_catalogue__has_a_recipe_per_file_and_a_file_per_recipe() -> None:
     import pkgutil
 
-    files = {found.name.replace("_", "-") for found in pkgutil.iter_modules(known.__path__)}
-    assert files == set(shipped())
+    files = {found.name for found in pkgutil.iter_modules(known.__path__)}
+    assert files == {name.replace("-", "_") for name in shipped()}
     assert len({json.dumps(recipe.config()["stages"]) for recipe in shipped().values()}) == len(shipped())
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", by_weight())
 def test_recipe__gives_the_same_bytes_for_the_same_seed_and_others_for_another(tiny_model, one_thread, name) -> None:
     task = Task(fitting(shipped()[name], tiny_model), SAMPLER, Bits.parse("w4a8"), batch_size=16)
 

@@ -136,7 +136,7 @@ class Reconstruction:
 
     def config(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "roundings": {**asdict(self.roundings), "b": list(self.roundings.b)}}
 
 
 def adaround(preset: str = "full") -> Reconstruction:

@@ -1,6 +1,8 @@
 """RepQ-ViT as PTQ4DiT's baseline RepQ*: norms re-scaled to one scale."""
 
+from simulator.instrument.scheme import ProbabilityFormat, Rule, Settings
 from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.scheme import UseScheme
 from studies.recipes.stages.transforms import RescaleNorms
 
 RECIPE = Recipe(
@@ -10,9 +12,12 @@ RECIPE = Recipe(
         "RepQ-ViT: Scale Reparameterization for Post-Training Quantization of Vision Transformers", "Li et al.",
         "ICCV 2023",
     ),
-    (RescaleNorms(),),
+    (
+        UseScheme("w{w}a{a}", (Rule(("@pv",), Settings(probability_format=ProbabilityFormat.LOG_SQRT2)),)),
+        RescaleNorms(),
+    ),
     (
         "The common zero point is rounded to an integer.",
-        "Softmax outputs keep the uniform quantizer; the paper's has log sqrt 2 steps.",
+        "The largest softmax output is the calibrated one; the released code searches among percentiles.",
     ),
 )  # fmt: skip

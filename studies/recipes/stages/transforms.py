@@ -50,7 +50,8 @@ class BalanceChannels:
         Raises:
             BadInput: it has none.
         """
-        if self.rule.needs_adaptive_norm and not graph_of(task.model).adaptive:
+        graph = graph_of(task.model)
+        if self.rule.needs_adaptive_norm and not graph.adaptive:
             raise BadInput(
                 "salience balancing needs a network with adaLN", got=f"{task.model.name}, without one",
                 fix="use digits-dit",

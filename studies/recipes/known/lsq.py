@@ -1,0 +1,16 @@
+"""Trains the network on with one learned scale per operand."""
+
+from simulator.calibration.training.methods import LSQ
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.training import FineTune
+
+RECIPE = Recipe(
+    "lsq",
+    "Trains the network on with one learned scale per operand.",
+    Source("Learned Step Size Quantization", "Esser et al.", "ICLR 2020"),
+    (FineTune(LSQ()),),
+    (
+        "The preset is quick: 600 steps on the model's own training split.",
+        "Scales are held as exponents, so that Adam steps are relative.",
+    ),
+)

@@ -1,0 +1,16 @@
+"""Trains the network on with noise in place of rounding."""
+
+from simulator.calibration.training.methods import NIPQ
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.training import FineTune
+
+RECIPE = Recipe(
+    "nipq",
+    "Trains the network on with noise in place of rounding.",
+    Source("NIPQ: Noise Proxy-Based Integrated Pseudo-Quantization", "Shin et al.", "CVPR 2023"),
+    (FineTune(NIPQ()),),
+    (
+        "The preset is quick: 600 steps on the model's own training split.",
+        "Bit widths are not learned.",
+    ),
+)

@@ -1,0 +1,16 @@
+"""Trains the network on with a learned bound of each activation."""
+
+from simulator.calibration.training.methods import PACT
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.training import FineTune
+
+RECIPE = Recipe(
+    "pact",
+    "Trains the network on with a learned bound of each activation.",
+    Source("PACT: Parameterized Clipping Activation for Quantized Neural Networks", "Choi et al.", "2018"),
+    (FineTune(PACT()),),
+    (
+        "The preset is quick: 600 steps on the model's own training split.",
+        "Activations of both signs have a bound on each side; weights have LSQ scales in place of DoReFa.",
+    ),
+)

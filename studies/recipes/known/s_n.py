@@ -1,0 +1,17 @@
+"""Trains the network on with ten learned scales per operand, one for each tenth of the timesteps."""
+
+from simulator.calibration.training.methods import LSQ
+from simulator.calibration.training.scales import RangeScales
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.training import FineTune
+
+RECIPE = Recipe(
+    "s_n",
+    "Trains the network on with ten learned scales per operand, one for each tenth of the timesteps.",
+    Source("Temporal Dynamic Quantization for Diffusion Models (its baseline S_N)", "So et al.", "NeurIPS 2023"),
+    (FineTune(LSQ(RangeScales(10))),),
+    (
+        "The preset is quick: 600 steps on the model's own training split.",
+        "N is 10.",
+    ),
+)

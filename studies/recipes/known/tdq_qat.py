@@ -1,0 +1,18 @@
+"""Trains the network on with scales from an MLP of the timestep."""
+
+from simulator.calibration.intervals.generator import TDQ
+from simulator.calibration.intervals.learned_scales import ScalePerTimestep
+from simulator.calibration.training.methods import LSQ
+from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.training import FineTune
+
+RECIPE = Recipe(
+    "tdq-qat",
+    "Trains the network on with scales from an MLP of the timestep.",
+    Source("Temporal Dynamic Quantization for Diffusion Models", "So et al.", "NeurIPS 2023"),
+    (FineTune(LSQ(ScalePerTimestep(TDQ()))),),
+    (
+        "The preset is quick: 600 steps on the model's own training split.",
+        "One learned zero point per operand, rounded in the table; the paper leaves it open.",
+    ),
+)
