@@ -52,8 +52,11 @@ def prediction_figure(cells: Sequence[xr.Dataset]) -> Figure:
             plot_prediction(cells, predictor, ax=ax)
         for ax in axes.flat[len(predictors) :]:
             ax.set_axis_off()
-        for ax in axes[:-1].flat:
-            ax.set_xlabel("")
+        for ax, below in zip(axes.flat, axes.flat[columns:], strict=False):
+            if below.axison:
+                ax.set_xlabel("")
+            else:  # the lowest of its column
+                ax.tick_params(labelbottom=True)
         for row in axes:
             row[0].set_ylabel("predicted SQNR (dB)")
         figure.legend(handles=_legend(cells), ncols=7, loc="outside lower center", handletextpad=0.2, columnspacing=0.9)
