@@ -8,7 +8,7 @@ import typer
 
 app = typer.Typer(help="List the methods of the papers, or show one as the recipe that runs.", rich_markup_mode=None)
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")]
 
 
 @app.callback(invoke_without_command=True)

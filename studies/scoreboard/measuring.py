@@ -50,10 +50,9 @@ def measure_cell(
     recipe = find(cell.recipe)
     task = Task(reference.model, reference.sampler, Bits.parse(cell.bits), batch_size=board.batch_size)
     try:
-        recipe.require(task)
+        made = recipe.prepare(task, seed=cell.seed, report=report)
     except BadInput as error:
         return _dataset(cell, {}, np.full(board.steps, math.nan), {"refused": str(error)}), 0.0
-    made = recipe.prepare(task, seed=cell.seed, report=report)
     values, steps = _measured(board, cell, reference, made, real, extractor, report)
     return _dataset(cell, values, steps, {"log": canonical(dict(made.log))}), made.seconds
 

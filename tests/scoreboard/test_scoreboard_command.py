@@ -83,7 +83,7 @@ def test_scoreboard__measures_a_recipe_again_that_has_changed(monkeypatch, tmp_p
     [
         (("--recipe", "ptqq"), "one of ptqd"),
         (("--bits", "w4"), "written as w4a8"),
-        (("--subject", "gaussian"), "those of 8x8 digits"),
+        (("--subject", "gaussian-mixture"), "those of 8x8 digits"),
         (("--subject", "nothing"), "digits-unet"),
         (("--seeds", "2"), "--seeds"),
     ],

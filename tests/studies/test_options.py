@@ -16,6 +16,7 @@ OF_THEIR_OWN = {
     ("feasibility", "steps"): "a map of many",
     ("feasibility", "eta"): "a map of many",
     ("predict", "steps"): "a grid of many",
+    ("scoreboard", "steps"): "the preset's own",
     ("predict", "sampler"): "a grid of many",
     ("explain", "guidance"): "several weights",
     ("explain", "conditioning"): "several weights",
