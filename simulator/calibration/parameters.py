@@ -30,4 +30,4 @@ def bounds_of(scale: np.ndarray, zero_point: np.ndarray, spec: QuantSpec) -> Bou
             got=f"scale {np.ravel(scale)[0]}, zero point {np.ravel(zero_point)[0]}",
             fix="use a normal positive float32 scale and a zero point inside the format",
         )
-    return low, high
+    return np.asarray(low), np.asarray(high)  # arithmetic turns arrays of shape () into numbers

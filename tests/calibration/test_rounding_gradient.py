@@ -59,6 +59,11 @@ def test_bounds__give_their_scale_and_zero_point_back(scale, bits, data) -> None
         np.testing.assert_array_equal(found, given_)
 
 
+def test_bounds__of_one_tensor_are_arrays_that_ranges_take() -> None:
+    bounds = bounds_of(np.asarray(np.float32(0.1)), np.asarray(3), QuantSpec(IntFormat(8, signed=False)))
+    assert all(isinstance(bound, np.ndarray) and bound.shape == () for bound in bounds)
+
+
 def test_bounds__refuse_what_no_range_gives() -> None:
     spec = QuantSpec(IntFormat(8, signed=False))
     with pytest.raises(BadInput, match="those of a range"):

@@ -132,5 +132,4 @@ def _common(low: np.ndarray, high: np.ndarray, spec: QuantSpec) -> LayerScale:
     middle = int(np.rint(zero[lives].mean()))
     ratio = np.where(lives, scale / np.float64(common), 1.0)
     offset = np.where(lives, np.float64(common) * (middle - zero), 0.0)
-    low, high = (np.asarray(bound) for bound in bounds_of(np.asarray(common), np.asarray(middle), spec))
-    return LayerScale(common, middle, ratio, offset, (low, high))
+    return LayerScale(common, middle, ratio, offset, bounds_of(np.asarray(common), np.asarray(middle), spec))

@@ -50,8 +50,7 @@ def ranges_at(
     for key, found in table(intervals, sampler).items():
         spec = intervals.specs[intervals.keys.index(key)]
         for name, scale, zero in zip(names, *found, strict=True):
-            low, high = bounds_of(np.asarray(scale), np.asarray(zero), spec)
-            bounds[*key, name] = np.asarray(low), np.asarray(high)
+            bounds[*key, name] = bounds_of(np.asarray(scale), np.asarray(zero), spec)
     if others is not None:
         missing = {(site, role) for site, role, _ in others.bounds} - set(intervals.keys)
         for site, role in missing:

@@ -10,9 +10,8 @@ from samplers.errors import BadInput
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.calibration.fit import fit_range
 from simulator.calibration.observers import Observer
-from simulator.calibration.ranges import Bounds, Ranges
+from simulator.calibration.ranges import WEIGHT, Bounds, Ranges
 from simulator.calibration.reconstruction.grid import Layout, WeightGrid
-from simulator.calibration.reconstruction.result import WEIGHT
 from simulator.calibration.reconstruction.rounded_network import RoundedNetwork, require_surrogate
 from simulator.calibration.reconstruction.samples import Samples
 from simulator.calibration.reconstruction.scales import ScaleModel, Stepped, StepScale

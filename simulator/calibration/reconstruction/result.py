@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simulator.arithmetic.quantizer import Quantized
 from simulator.calibration.parameters import bounds_of
-from simulator.calibration.ranges import Bounds, Ranges
+from simulator.calibration.ranges import WEIGHT, Bounds, Ranges
 from simulator.calibration.reconstruction.learning import UnitLog
 from simulator.calibration.reconstruction.rounded_network import RoundedNetwork
 from simulator.calibration.reconstruction.scales import ScaleModel, learned_bounds
@@ -22,9 +22,6 @@ from simulator.instrument.sites import SiteKey
 from simulator.instrument.storage import Stored
 from simulator.models.derived import derive
 from simulator.models.registry import Model
-
-WEIGHT = "weight"
-"""Role of a weight in ranges: bounds in the parameter shape of its spec, output channels on axis 0."""
 
 
 @dataclass(frozen=True)

@@ -120,5 +120,4 @@ def learned_bounds(scale: StepScale, spec: QuantSpec, steps: StepSet) -> Bounds:
     if not np.isfinite(number) or number <= 0:
         raise BadInput("a learned scale must be positive and finite", got=number, fix="learn slower")
     code = np.clip(np.rint(zero.reshape(-1)[0].item()), spec.format.qmin, spec.format.qmax)
-    low, high = bounds_of(np.asarray(number), np.asarray(int(code)), spec)
-    return np.asarray(low), np.asarray(high)
+    return bounds_of(np.asarray(number), np.asarray(int(code)), spec)
