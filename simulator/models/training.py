@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from simulator.models.progress import progress
 from simulator.models.recipe import ClassifierRecipe, LatentRecipe, Recipe, recipe_for
 from simulator.models.shipped_classifier import save_classifier
 from simulator.models.training_state import DenoiserState, State
+from simulator.threads import torch_threads
 
 
 def train(
@@ -73,9 +72,9 @@ def train(
     digits, schedule = load_digits(), NoiseSchedule()
     stem = f"{name}@{recipe.version}"
     if isinstance(recipe, ClassifierRecipe):
-        with _threads(threads):
+        with torch_threads(threads):
             return _train_classifier(name, recipe, digits, folder, resume, stop_after, card, threads)
-    with _threads(threads):
+    with torch_threads(threads):
         space, data, budget = None, digits, stop_after
         if isinstance(recipe, LatentRecipe):
             first = AutoencoderState(recipe.autoencoder)
@@ -177,14 +176,3 @@ def _writable(folder: Path) -> Path:
             "the output must be a writable folder", got=f"{folder} ({error.strerror})", fix="choose another"
         ) from error
     return folder
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Run with ``count`` torch threads and give the caller's count back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

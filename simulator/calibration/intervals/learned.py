@@ -8,6 +8,7 @@ depend on which others are there.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ OperandKey = tuple[SiteKey, str]
 _EVERY = slice(None)
 
 
-class LearnedIntervals(nn.Module):
+class LearnedIntervals(nn.Module, ABC):
     """Scales s(t) and zero points of operands.
 
     Zero point: one real number per operand, learned as a share of the code range (so one learning rate serves all
@@ -71,9 +72,9 @@ class LearnedIntervals(nn.Module):
         """Scales (rows, n), float32 and positive, at timesteps (n,)."""
         return softplus(self.before_softplus(timestep, rows)).to(torch.float32)
 
+    @abstractmethod
     def before_softplus(self, timestep: Tensor, rows: slice) -> Tensor:
         """What softplus turns into scales: (rows, n), float64."""
-        raise NotImplementedError
 
     def zero_points(self, timestep: Tensor, rows: slice = _EVERY) -> Tensor:
         """Zero points (rows, n), float32, real and inside the format; ``fake_quantize`` rounds them."""
@@ -103,9 +104,9 @@ class LearnedIntervals(nn.Module):
             raise BadInput("an operand must be among those of the intervals", got=f"{site} {role}", fix="start with it")
         return OperandIntervals(self, self._rows[site, role], timesteps_of(sampler))
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain JSON values, with a digest of what was learned."""
-        raise NotImplementedError
 
     def digest(self) -> str:
         """SHA-256 over parameters and buffers."""

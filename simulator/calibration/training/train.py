@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.sites import watching
 from simulator.models.registry import Model
 from simulator.provenance import canonical, model_config
+from simulator.threads import torch_threads
 
 PURPOSE = "train"
 """What the draws are for: those of a run's noise streams have other keys altogether."""
@@ -74,7 +74,7 @@ def fine_tune(
         require_int("stop_after", stop_after, 0)
         if checkpoint is None:
             raise BadInput("stop_after needs a checkpoint to stop at", got="none", fix="pass checkpoint=")
-    with _threads(threads):
+    with torch_threads(threads):
         described = _described(model, scheme, method, settings, seed, data)
         student = Student(model, scheme, method, dropout=data.dropout)
         bound_to = hashlib.sha256(canonical(described).encode()).hexdigest()
@@ -142,14 +142,3 @@ def _described(
             "label_dropout": data.label_dropout,
         },
     }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Run with ``count`` torch threads and give the caller's count back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
