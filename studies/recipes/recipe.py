@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 from samplers.errors import BadInput
 from simulator.correction import Correction
@@ -40,6 +40,15 @@ class Stage(Protocol):
 
     def apply(self, preparation: Preparation, report: Report) -> Preparation:
         """What was prepared so far, with what this adds."""
+        ...
+
+
+@runtime_checkable
+class Shortened(Protocol):
+    """A stage of many minutes that has a short form, to see that it runs."""
+
+    def quick(self) -> Stage:
+        """The short form."""
         ...
 
 
@@ -99,6 +108,11 @@ class Recipe:
     def config(self) -> dict[str, Any]:
         """All that determines what it does, as plain JSON values."""
         return {"recipe": self.name, "stages": [{"stage": stage.name, **stage.config()} for stage in self.stages]}
+
+    def quick(self) -> Recipe:
+        """The same with the short form of every stage that has one: preset ``quick``, whose results mean nothing."""
+        stages = tuple(stage.quick() if isinstance(stage, Shortened) else stage for stage in self.stages)
+        return replace(self, stages=stages)
 
     def require(self, task: Task) -> None:
         """Refuse a task that some stage cannot do.

@@ -8,6 +8,7 @@ from typing import Any
 from samplers.errors import BadInput
 from samplers.validation import require_int
 from studies.recipes.catalogue import find
+from studies.recipes.recipe import Recipe
 from studies.recipes.task import Bits
 
 BASELINE = "minmax"
@@ -59,7 +60,7 @@ class Board:
             if not values or len(set(values)) < len(values):
                 raise BadInput(f"{name} must differ, one at least", got=", ".join(values), fix="name each once")
         for recipe in self.recipes:
-            find(recipe)
+            self.recipe(recipe)
         for name in ("steps", "samples", "injected_samples", "batch_size"):
             require_int(name, getattr(self, name), 1)
         require_int("seeds", self.seeds, FEWEST_SEEDS)
@@ -68,6 +69,10 @@ class Board:
         """What determines a cell besides its recipe, bits, subject and seed, as plain JSON values."""
         names = ("steps", "eta", "samples", "injected_samples", "batch_size")
         return {name: getattr(self, name) for name in names} | ({"preset": "quick"} if self.allow_small else {})
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of that name, in its short form where fewer samples are allowed too."""
+        return find(name).quick() if self.allow_small else find(name)
 
     @property
     def cells(self) -> list[Cell]:

@@ -71,7 +71,7 @@ def run_scoreboard(*, quick: bool, threads: int | None, out: Path, as_json: bool
         drawn = _References(board, report)
         for cell in board.cells:
             path = folder / cell.file
-            if not (path.exists() and is_current(read(path), cell)):
+            if not (path.exists() and is_current(read(path), board.recipe(cell.recipe))):
                 found, took = _measure(board, cell, drawn.of(cell), real.real, extractor, report)
                 publish(path, dataset_bytes(found))
                 seconds[cell.file] = round(took, 1)

@@ -16,8 +16,7 @@ from simulator.provenance import canonical
 from studies.quality.feature_sets import FeatureExtractor
 from studies.quality.measurement import FULL_PRECISION, REAL, ImageSets, measure
 from studies.quality.sampling import Generator, final_images
-from studies.recipes.catalogue import find
-from studies.recipes.recipe import Prepared, Report
+from studies.recipes.recipe import Prepared, Recipe, Report
 from studies.recipes.task import Bits, Task
 from studies.scoreboard.board import Board, Cell
 from studies.scoreboard.reference import Images, Reference
@@ -47,19 +46,19 @@ def measure_cell(
 
     A recipe that the subject cannot have leaves NaN and, in the attributes, what it needs.
     """
-    recipe = find(cell.recipe)
+    recipe = board.recipe(cell.recipe)
     task = Task(reference.model, reference.sampler, Bits.parse(cell.bits), batch_size=board.batch_size)
     try:
         made = recipe.prepare(task, seed=cell.seed, report=report)
     except BadInput as error:
-        return _dataset(cell, {}, np.full(board.steps, math.nan), {"refused": str(error)}), 0.0
+        return _dataset(recipe, cell, {}, np.full(board.steps, math.nan), {"refused": str(error)}), 0.0
     values, steps = _measured(board, cell, reference, made, real, extractor, report)
-    return _dataset(cell, values, steps, {"log": canonical(dict(made.log))}), made.seconds
+    return _dataset(recipe, cell, values, steps, {"log": canonical(dict(made.log))}), made.seconds
 
 
-def is_current(found: xr.Dataset, cell: Cell) -> bool:
+def is_current(found: xr.Dataset, recipe: Recipe) -> bool:
     """Whether a stored cell is of the recipe as it is now."""
-    return bool(found.attrs["stages"] == canonical(find(cell.recipe).config()))
+    return bool(found.attrs["stages"] == canonical(recipe.config()))
 
 
 def _measured(
@@ -95,11 +94,13 @@ def _measured(
     return values, steps
 
 
-def _dataset(cell: Cell, values: dict[str, float], steps: np.ndarray, attrs: dict[str, str]) -> xr.Dataset:
+def _dataset(
+    recipe: Recipe, cell: Cell, values: dict[str, float], steps: np.ndarray, attrs: dict[str, str]
+) -> xr.Dataset:
     data: dict[str, Any] = {
         name: ((), values.get(name, math.nan), {"units": unit, "long_name": meaning})
         for name, (unit, meaning) in VARIABLES.items()
     }
     data["step_sqnr_db"] = (("step",), steps, {"units": "dB", "long_name": "SQNR of epsilon at full precision's x_t"})
     coords = {"recipe": cell.recipe, "bits": cell.bits, "subject": cell.subject, "seed": cell.seed}
-    return xr.Dataset(data, coords, {"stages": canonical(find(cell.recipe).config()), **attrs})
+    return xr.Dataset(data, coords, {"stages": canonical(recipe.config()), **attrs})

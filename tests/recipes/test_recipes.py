@@ -109,6 +109,13 @@ def test_recipe__gives_the_same_bytes_for_the_same_seed_and_others_for_another(t
         assert first.tobytes() != result(1).tobytes()
 
 
+def test_quick__shortens_what_is_long_and_nothing_else() -> None:
+    for name, recipe in shipped().items():
+        long = [isinstance(stage, Reconstruct | FineTune) for stage in recipe.stages]
+        pairs = zip(recipe.stages, recipe.quick().stages, strict=True)
+        assert [one.config() != other.config() for one, other in pairs] == long, name
+
+
 def test_stages__do_what_they_say(tiny_model, one_thread) -> None:
     task = Task(tiny_model, SAMPLER, Bits(4, 8), batch_size=16)
     stages = (UseScheme("w{w}g8a{a}-dyn"), TrajectoryRanges(16, steps=Steps.EACH))

@@ -34,9 +34,11 @@ def measured(monkeypatch) -> list[Cell]:
         if len(cells) == 3:
             raise KeyboardInterrupt
         if cell.recipe == "ptqd" and cell.seed == 2:
-            return measuring._dataset(cell, {}, np.full(2, np.nan), {"refused": "absorption needs noise"}), 0.0
+            return measuring._dataset(
+                board.recipe(cell.recipe), cell, {}, np.full(2, np.nan), {"refused": "absorption needs noise"}
+            ), 0.0
         values = dict.fromkeys(measuring.VARIABLES, float(cell.seed)) | {"kid_full_precision": float("nan")}
-        return measuring._dataset(cell, values, np.zeros(2), {}), 1.5
+        return measuring._dataset(board.recipe(cell.recipe), cell, values, np.zeros(2), {}), 1.5
 
     monkeypatch.setattr(measuring, "measure_cell", measure)
     monkeypatch.setattr(reference.Reference, "draw", classmethod(lambda cls, *_: None))

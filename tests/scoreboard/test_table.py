@@ -10,6 +10,7 @@ import xarray as xr
 from scipy import stats
 
 from samplers import BadInput
+from studies.recipes.catalogue import find
 from studies.scoreboard.board import Board, Cell
 from studies.scoreboard.measuring import VARIABLES, _dataset
 from studies.scoreboard.table import HEADER, board_records, board_rows, join, over_seeds
@@ -20,22 +21,13 @@ SEEDS = np.array([12.0, 14.0, 13.0, 15.0, 11.0])
 
 def cell(recipe: str, seed: int, final: float) -> xr.Dataset:
     values = dict.fromkeys(VARIABLES, 1.0) | {"final_sqnr_db": final}
-    return _dataset(Cell(recipe, "w4a8", "digits-unet", seed), values, np.zeros(2), {})
+    return _dataset(find("minmax"), Cell(recipe, "w4a8", "digits-unet", seed), values, np.zeros(2), {})
 
 
 def board(**gains: list[float]) -> xr.Dataset:
     """Recipes by what they gain over minmax in each seed."""
     every = {"minmax": [0.0] * 5} | {name.replace("_", "-"): gain for name, gain in gains.items()}
     return join([cell(name, s, SEEDS[s] + gain[s]) for s in range(5) for name, gain in every.items()])
-
-
-@pytest.fixture(autouse=True)
-def any_recipe(monkeypatch) -> None:
-    class Named:
-        def config(self) -> dict:
-            return {}
-
-    monkeypatch.setattr("studies.scoreboard.measuring.find", lambda name: Named())
 
 
 def test_over_seeds__is_students_interval() -> None:
@@ -57,7 +49,7 @@ def test_records__pair_recipes_within_a_seed() -> None:
 def test_records__leave_a_refused_recipe_without_rank_and_out_of_the_others() -> None:
     cells = [cell("minmax", s, SEEDS[s]) for s in range(5)]
     key = ("ptq4dit", "w4a8", "digits-unet")
-    refused = [_dataset(Cell(*key, s), {}, np.zeros(2), {"refused": "no"}) for s in range(5)]
+    refused = [_dataset(find("minmax"), Cell(*key, s), {}, np.zeros(2), {"refused": "no"}) for s in range(5)]
     records = board_records(join([*cells, *refused]))
     assert [(r["recipe"], r["rank"]) for r in records] == [("minmax", 1), ("ptq4dit", None)]
     rows = board_rows(records, {("digits-unet", "w4a8", "minmax"): 3.25})

@@ -139,28 +139,49 @@ class Reconstruction:
         return {**asdict(self), "roundings": {**asdict(self.roundings), "b": list(self.roundings.b)}}
 
 
-def adaround(preset: str = "full") -> Reconstruction:
+def adaround(preset: str = "published") -> Reconstruction:
     """AdaRound: each layer alone, fed by the network quantized so far; activation scales stay as calibrated."""
-    return _preset(Reconstruction("adaround", "layer", "quantized", scales=None), preset)
+    return at_preset(Reconstruction("adaround", "layer", "quantized", scales=None), preset)
 
 
-def brecq(preset: str = "full") -> Reconstruction:
+def brecq(preset: str = "published") -> Reconstruction:
     """BRECQ, as Q-Diffusion uses it: blocks, then activation scales."""
-    return _preset(Reconstruction("brecq", "block", "quantized"), preset)
+    return at_preset(Reconstruction("brecq", "block", "quantized"), preset)
 
 
-def qdrop(preset: str = "full") -> Reconstruction:
+def qdrop(preset: str = "published") -> Reconstruction:
     """QDrop: blocks under activations of which each element is quantized with probability 1/2."""
-    return _preset(Reconstruction("qdrop", "block", "drop"), preset)
+    return at_preset(Reconstruction("qdrop", "block", "drop"), preset)
 
 
-def _preset(method: Reconstruction, preset: str) -> Reconstruction:
+def at_preset(method: Reconstruction, preset: str) -> Reconstruction:
+    """The method with a preset's lengths and rates.
+
+    Args:
+        method: what is optimised.
+        preset: ``"published"``: the papers' 20000 iterations per unit. ``"full"``: fewer with longer steps, which the
+            recipes use. ``"quick"``: a minute or two for the shipped models, to see that it runs.
+
+    Raises:
+        BadInput: another preset.
+    """
+    roundings, scales = _PRESETS[require_choice("preset", preset, tuple(_PRESETS))]
+    return replace(method, roundings=roundings, scales=method.scales and scales)
+
+
+def _short(
+    iterations: int, rate: float, scale_iterations: int, scale_rate: float
+) -> tuple[LearnRoundings, LearnScales]:
     """Few iterations need long steps: alphas start within 2.5 of 0, and an iteration moves them by about the rate.
 
     They also need a regularizer that does its work in time whatever the outputs' size.
     """
-    if require_choice("preset", preset, ("full", "quick")) == "full":
-        return method
-    scales = method.scales and replace(method.scales, iterations=100, learning_rate=5e-3)
-    roundings = LearnRoundings(iterations=300, learning_rate=2e-2, regularizer=10.0, error_unit="nearest")
-    return replace(method, roundings=roundings, scales=scales)
+    roundings = LearnRoundings(iterations=iterations, learning_rate=rate, regularizer=10.0, error_unit="nearest")
+    return roundings, LearnScales(iterations=scale_iterations, learning_rate=scale_rate)
+
+
+_PRESETS = {
+    "published": (LearnRoundings(), LearnScales()),
+    "full": _short(1000, 1e-2, 300, 3e-3),
+    "quick": _short(300, 2e-2, 100, 5e-3),
+}

@@ -33,7 +33,7 @@ class FineTuning:
         BadInput: a count below 1, a rate that is not positive, or a decay outside [0, 1).
     """
 
-    steps: int = 4000
+    steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 1e-3
     scale_rate: float = 3e-3

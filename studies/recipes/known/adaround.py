@@ -9,6 +9,6 @@ RECIPE = Recipe(
     "adaround",
     "Learns whether each weight rounds up or down, layer by layer.",
     Source("Up or Down? Adaptive Rounding for Post-Training Quantization", "Nagel et al.", "ICML 2020"),
-    (TrajectoryRanges(), Reconstruct(adaround("quick"))),
-    ("The preset is quick: 300 iterations per unit, with a regularizer in units of nearest rounding's loss.",),
+    (TrajectoryRanges(), Reconstruct(adaround("full"))),
+    ("1000 iterations per unit, not 20000, with a regularizer in units of nearest rounding's loss.",),
 )

@@ -9,6 +9,6 @@ RECIPE = Recipe(
     "brecq",
     "Learns roundings block by block, then activation scales.",
     Source("BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction", "Li et al.", "ICLR 2021"),
-    (TrajectoryRanges(), Reconstruct(brecq("quick"))),
-    ("The preset is quick: 300 iterations per unit, with a regularizer in units of nearest rounding's loss.",),
+    (TrajectoryRanges(), Reconstruct(brecq("full"))),
+    ("1000 iterations per unit, not 20000, with a regularizer in units of nearest rounding's loss.",),
 )

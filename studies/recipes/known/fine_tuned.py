@@ -11,7 +11,7 @@ RECIPE = Recipe(
     Source("the control of quantization-aware training", "ours", "qnoise"),
     (FineTune(Control()), TrajectoryRanges()),
     (
-        "The preset is quick: 600 steps on the model's own training split.",
+        "2000 optimizer steps on the model's own training split.",
         "Gains of trained recipes are quoted against this row.",
     ),
 )

@@ -10,7 +10,7 @@ RECIPE = Recipe(
     Source("Learned Step Size Quantization", "Esser et al.", "ICLR 2020"),
     (FineTune(LSQ()),),
     (
-        "The preset is quick: 600 steps on the model's own training split.",
+        "2000 optimizer steps on the model's own training split.",
         "Scales are held as exponents, so that Adam steps are relative.",
     ),
 )

@@ -10,7 +10,7 @@ RECIPE = Recipe(
     Source("NIPQ: Noise Proxy-Based Integrated Pseudo-Quantization", "Shin et al.", "CVPR 2023"),
     (FineTune(NIPQ()),),
     (
-        "The preset is quick: 600 steps on the model's own training split.",
+        "2000 optimizer steps on the model's own training split.",
         "Bit widths are not learned.",
     ),
 )

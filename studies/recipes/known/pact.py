@@ -10,7 +10,7 @@ RECIPE = Recipe(
     Source("PACT: Parameterized Clipping Activation for Quantized Neural Networks", "Choi et al.", "2018"),
     (FineTune(PACT()),),
     (
-        "The preset is quick: 600 steps on the model's own training split.",
+        "2000 optimizer steps on the model's own training split.",
         "Activations of both signs have a bound on each side; weights have LSQ scales in place of DoReFa.",
     ),
 )

@@ -13,6 +13,6 @@ RECIPE = Recipe(
         "Wei et al.",
         "ICLR 2022",
     ),
-    (TrajectoryRanges(), Reconstruct(qdrop("quick"))),
-    ("The preset is quick: 300 iterations per unit, with a regularizer in units of nearest rounding's loss.",),
+    (TrajectoryRanges(), Reconstruct(qdrop("full"))),
+    ("1000 iterations per unit, not 20000, with a regularizer in units of nearest rounding's loss.",),
 )

@@ -11,7 +11,7 @@ RECIPE = Recipe(
     Source("Temporal Dynamic Quantization for Diffusion Models (its baseline S_N)", "So et al.", "NeurIPS 2023"),
     (FineTune(LSQ(RangeScales(10))),),
     (
-        "The preset is quick: 600 steps on the model's own training split.",
+        "2000 optimizer steps on the model's own training split.",
         "N is 10.",
     ),
 )

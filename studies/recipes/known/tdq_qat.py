@@ -12,7 +12,7 @@ RECIPE = Recipe(
     Source("Temporal Dynamic Quantization for Diffusion Models", "So et al.", "NeurIPS 2023"),
     (FineTune(LSQ(ScalePerTimestep(TDQ()))),),
     (
-        "The preset is quick: 600 steps on the model's own training split.",
+        "2000 optimizer steps on the model's own training split.",
         "One learned zero point per operand, rounded in the table; the paper leaves it open.",
     ),
 )

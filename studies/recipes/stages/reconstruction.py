@@ -10,7 +10,7 @@ from simulator.calibration.collection.policy import Collection
 from simulator.calibration.collection.random_steps import RandomSteps
 from simulator.calibration.collection.trajectories import collect
 from simulator.calibration.reconstruction.run import reconstruct
-from simulator.calibration.reconstruction.settings import Reconstruction, adaround
+from simulator.calibration.reconstruction.settings import Reconstruction, adaround, at_preset
 from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Report
 from studies.recipes.stages.collected import fitted
@@ -27,7 +27,7 @@ class Reconstruct:
         samples: trajectories that they are picked from.
     """
 
-    method: Reconstruction = adaround("quick")  # noqa: RUF009 - an immutable value
+    method: Reconstruction = adaround("full")  # noqa: RUF009 - an immutable value
     collection: Collection = RandomSteps(4)  # noqa: RUF009 - an immutable value
     samples: int = 256
     name = "reconstruction"
@@ -35,6 +35,10 @@ class Reconstruct:
     def config(self) -> dict[str, Any]:
         """Its arguments."""
         return {"method": self.method.config(), "collection": self.collection.config(), "samples": self.samples}
+
+    def quick(self) -> Reconstruct:
+        """The same with few iterations."""
+        return replace(self, method=at_preset(self.method, "quick"))
 
     def require(self, task: Task) -> None:
         """Nothing but the model."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.calibration.training.data import training_set
 from simulator.calibration.training.methods import Control, Method
-from simulator.calibration.training.settings import QUICK, FineTuning
+from simulator.calibration.training.settings import FULL, QUICK, FineTuning
 from simulator.calibration.training.train import fine_tune
 from simulator.threads import get_threads
 from studies.recipes.preparation import Preparation
@@ -25,12 +25,16 @@ class FineTune:
     """
 
     method: Method | Control
-    settings: FineTuning = QUICK
+    settings: FineTuning = FULL
     name = "training"
 
     def config(self) -> dict[str, Any]:
         """Its arguments."""
         return {**self.method.config(), "settings": self.settings.config()}
+
+    def quick(self) -> FineTune:
+        """The same with few steps."""
+        return replace(self, settings=QUICK)
 
     def require(self, task: Task) -> None:
         """Training data.
