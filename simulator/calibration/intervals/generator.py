@@ -115,7 +115,11 @@ class GeneratedIntervals(LearnedIntervals):
         self.biases[-1].data.copy_(inverse_softplus(first)[:, None, None])
         if method.variant == "exact":
             self.weights[-1].data.zero_()
-        self._dropped = torch.Generator().manual_seed(seed)
+        self.draw_from(torch.Generator().manual_seed(seed))
+
+    def draw_from(self, generator: torch.Generator) -> None:
+        """Take what dropout draws from ``generator`` from now on."""
+        self._random = generator
 
     def before_softplus(self, timestep: Tensor, rows: slice) -> Tensor:
         """f(enc(t)), (rows, n)."""
@@ -125,7 +129,7 @@ class GeneratedIntervals(LearnedIntervals):
         for weight, bias in hidden:
             h = torch.relu(torch.baddbmm(bias[rows], h, weight[rows]))
         if self.training and self.dropout:
-            kept = torch.rand(h.shape, generator=self._dropped, dtype=h.dtype) >= self.dropout
+            kept = torch.rand(h.shape, generator=self._random, dtype=h.dtype) >= self.dropout
             h = h * kept / (1 - self.dropout)
         # a sum over the last axis, not a product with one column: the former has the same bits for any number of t
         return (h * last[0][rows].transpose(1, 2)).sum(-1) + last[1][rows, 0]

@@ -69,6 +69,11 @@ class TimestepScale(nn.Module):
         """Float32 (n,), positive, for training indices (n,)."""
         return self.intervals.scales(timestep)[0]
 
+    def draw_from(self, generator: torch.Generator, /) -> None:
+        """Hand it to intervals that have dropout."""
+        if isinstance(self.intervals, GeneratedIntervals):
+            self.intervals.draw_from(generator)
+
 
 @dataclass(frozen=True, eq=False)
 class ScalePerStep:

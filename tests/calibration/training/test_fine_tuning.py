@@ -12,6 +12,8 @@ import torch
 
 import simulator
 from samplers import BadInput
+from simulator.calibration.intervals.generator import TDQ
+from simulator.calibration.intervals.learned_scales import ScalePerTimestep
 from simulator.calibration.training.data import TrainingSet, training_set
 from simulator.calibration.training.methods import LSQ, NIPQ, PACT, Control
 from simulator.calibration.training.scales import RangeScales
@@ -71,6 +73,7 @@ METHODS = {
     "pact": (PACT(), 0.9),
     "control": (Control(), None),
     "rule": (LSQ(scales=Jitter()), 0.9),
+    "dropout": (LSQ(scales=ScalePerTimestep(TDQ(layers=2, width=4, variant="released"))), None),
 }
 
 
@@ -83,7 +86,7 @@ def test_fine_tune__resumed_is_as_not_stopped(method, ema, tiny_model, images, b
         assert fine_tune(tiny_model, SCHEME, method, settings, data=images, checkpoint=path, stop_after=stop) is None
     assert_same(fine_tune(tiny_model, SCHEME, method, settings, data=images, checkpoint=path), whole)
     assert_same(fine_tune(tiny_model, SCHEME, method, settings, data=images, checkpoint=path), whole)  # a finished one
-    if isinstance(method, LSQ):
+    if method.config() == LSQ(scales=Jitter()).config():
         assert len(Jittered.seeds) == 6  # one for each step, the same when resumed
     with pytest.raises(BadInput, match="only the training that wrote it"):
         fine_tune(tiny_model, SCHEME, method, settings, seed=1, data=images, checkpoint=path)
