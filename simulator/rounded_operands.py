@@ -15,7 +15,8 @@ from simulator.instrument.machines.channel_groups import NO_GROUPS, Groups, grou
 from simulator.instrument.machines.machine import Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.treatment import Treatment
-from simulator.instrument.weight_codes import WeightBounds, outputs_first, own_layout, weight_codes
+from simulator.instrument.weight_codes import WeightBounds, weight_codes
+from simulator.instrument.weight_layout import WeightLayout
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ def product(contraction: Contraction, left: Tensor, right: Tensor) -> Tensor:
 
 def _weight(operation: Weighted, spec: QuantSpec, bounds: WeightBounds | None) -> Rounded:
     """Scales lie along axis 0 of a layout with outputs first, which a transposed convolution's weight has not."""
-    values = array(operation.weight)
+    values, layout = array(operation.weight), WeightLayout.of(operation)
     made = weight_codes(operation, values, spec, bounds)
-    found = _rounded(outputs_first(operation, values), made)
+    found = _rounded(layout.outputs_first(values), made)
 
     def back(tensor: Tensor) -> Tensor:
-        return torch.from_numpy(own_layout(operation, tensor.numpy()))
+        return layout.outputs_first(tensor)
 
     return Rounded(back(found.exact), back(found.error), back(found.step), back(found.clip), found.intervals)
 

@@ -11,14 +11,11 @@ import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.arguments import require_integer
-from simulator.calibration.ranges import Bounds, Ranges
+from simulator.calibration.ranges import WEIGHT, Bounds, Ranges
 from simulator.instrument.sites import SiteKey
 
 Key = tuple[SiteKey, str, str]
 """Site, role and name of the step set."""
-
-_WEIGHT = "weight"
-"""Role whose bounds, where ranges hold them, are those of a weight and stay."""
 
 
 def even_groups(shape: tuple[int, ...], count: int) -> np.ndarray:
@@ -66,7 +63,7 @@ def grouped_ranges(ranges: Ranges, groups: Mapping[Key, np.ndarray]) -> Ranges:
                 fix="calibrate with PerChannel() or PerHeadChannel()",
             )
     bounds = {
-        key: bound if key[1] == _WEIGHT else _bounds(bound, groups.get(key)) for key, bound in ranges.bounds.items()
+        key: bound if key[1] == WEIGHT else _bounds(bound, groups.get(key)) for key, bound in ranges.bounds.items()
     }
     digest = sha256()
     for key in sorted(groups, key=str):

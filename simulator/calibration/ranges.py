@@ -43,7 +43,7 @@ class Ranges:
             the channel axis. Of a weight: the parameter shape of its spec for the layout with output channels on axis
             0, (outputs, inputs of one output, spatial...), under ``EVERY_STEP``. A grouped convolution's outputs lie
             group after group, as in torch; so do a transposed one's, whose torch layout is another
-            (``simulator.instrument.weight_codes.outputs_first``).
+            (``simulator.instrument.weight_layout``).
         source: how they were found, as plain JSON values: part of the key of every run that uses them. Where there are
             bounds of weights, "weight_bounds" holds their digest (SHA-256), written here whatever stood there.
         steps: the sets.

@@ -13,7 +13,7 @@ from simulator.instrument.plan import Plan
 from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import survey
-from simulator.instrument.weight_codes import outputs_first
+from simulator.instrument.weight_layout import WeightLayout
 from simulator.instrument.weighted_sites import visit_weights
 from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
@@ -58,7 +58,9 @@ def weight_ranges(
                 got=f"{len(specs)} ways to quantize it at {site}",
                 fix="use rules without steps for weights",
             )
-        found[site] = fit_range(outputs_first(contraction, array(contraction.weight)), specs[0], observer)
+        found[site] = fit_range(
+            WeightLayout.of(contraction).outputs_first(array(contraction.weight)), specs[0], observer
+        )
 
     visit_weights(model, look, allow_float=allow_float, conditioning=conditioning)
     return found

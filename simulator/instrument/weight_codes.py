@@ -9,6 +9,7 @@ import numpy as np
 
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, quantize_to_range
 from simulator.instrument.contractions import ConvTranspose, Weighted
+from simulator.instrument.weight_layout import WeightLayout
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class WeightBounds:
     """Given bounds of a weight, equal where they hold the same numbers: prepared weights are known by them.
 
     Attributes:
-        low: float64, in the parameter shape of the weight's spec for the layout of :func:`outputs_first`.
+        low: float64, in the parameter shape of the weight's spec for the layout with outputs first.
         high: of the same shape.
     """
 
@@ -34,37 +35,17 @@ class WeightBounds:
         object.__setattr__(self, "digest", found.digest())
 
 
-def outputs_first(operation: Weighted, weight: np.ndarray) -> np.ndarray:
-    """A weight as (outputs, inputs of one output, spatial...): the layout that scales and bounds refer to.
-
-    That of torch, but for transposed convolutions, which have (channels, outputs per group, spatial...).
-    """
-    if not isinstance(operation, ConvTranspose):
-        return weight
-    groups, (channels, outputs, *kernel) = operation.geometry.groups, weight.shape
-    split = weight.reshape(groups, channels // groups, outputs, *kernel).swapaxes(1, 2)
-    return np.ascontiguousarray(split).reshape(groups * outputs, channels // groups, *kernel)
-
-
-def own_layout(operation: Weighted, plain: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`outputs_first`."""
-    if not isinstance(operation, ConvTranspose):
-        return plain
-    groups, (outputs, channels, *kernel) = operation.geometry.groups, plain.shape
-    split = plain.reshape(groups, outputs // groups, channels, *kernel).swapaxes(1, 2)
-    return np.ascontiguousarray(split).reshape(groups * channels, outputs // groups, *kernel)
-
-
 def weight_codes(
     operation: Weighted, weight: np.ndarray, spec: QuantSpec, bounds: WeightBounds | None = None
 ) -> Quantized:
-    """Codes of a float32 weight in the layout of :func:`outputs_first`; ``clipped`` counts what bounds cut off.
+    """Codes of a float32 weight in the layout with outputs first; ``clipped`` counts what bounds cut off.
 
     Raises:
         BadInput: NaN or infinities, or bounds of another shape than the spec's parameters.
     """
+    plain = WeightLayout.of(operation).outputs_first(weight)
     own = None if bounds is None else (bounds.low, bounds.high)
-    return quantize_to_range(outputs_first(operation, weight), spec, own)
+    return quantize_to_range(np.ascontiguousarray(plain), spec, own)
 
 
 def flipped(operation: Weighted, weight: Quantized) -> Quantized:

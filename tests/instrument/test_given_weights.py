@@ -26,7 +26,7 @@ from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.rungs import Rung
 from simulator.instrument.scheme import Rule, Scheme, Settings, WeightGranularity
 from simulator.instrument.sites import SiteKey
-from simulator.instrument.weight_codes import outputs_first, own_layout
+from simulator.instrument.weight_layout import WeightLayout
 from simulator.instrument.weighted_sites import clipped_weights, visit_weights
 from simulator.onnx_export.site import deployed_sites
 
@@ -71,7 +71,7 @@ def halved(network):
     def look(site, contraction):
         spec = network.treatment(site).weight
         if spec is not None:
-            weight = outputs_first(contraction, array(contraction.weight))
+            weight = WeightLayout.of(contraction).outputs_first(array(contraction.weight))
             low = np.minimum(spec.granularity.reduce(weight, np.minimum), 0) / 2
             high = np.maximum(spec.granularity.reduce(weight, np.maximum), 0) / 4
             if spec.symmetric:
@@ -92,9 +92,10 @@ def clamped(network, bounds):
 
     def look(site, contraction):
         if site in bounds:
-            spec, weight = network.treatment(site).weight, outputs_first(contraction, array(contraction.weight))
+            spec, layout = network.treatment(site).weight, WeightLayout.of(contraction)
+            weight = layout.outputs_first(array(contraction.weight))
             low, high = (spec.granularity.expand(bound, weight.shape).astype(np.float32) for bound in bounds[site])
-            layers[site.module] = own_layout(contraction, np.clip(weight, low, high))
+            layers[site.module] = layout.outputs_first(np.clip(weight, low, high))
 
     visit_weights(network.model, look, allow_float=network.allow_float)
     for name, weight in layers.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,39 +11,7 @@ from torch import Tensor
 from samplers.errors import BadInput
 from simulator.arithmetic.quantizer import Quantized, QuantSpec, parameters_from_range, quantize
 from simulator.calibration.ranges import Bounds
-from simulator.instrument.contractions import ConvTranspose, Weighted
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a weight's own layout becomes the engine's, whose output channels are on axis 0 and inputs on axis 1.
-
-    Args:
-        groups: of a transposed convolution, whose weight is (channels, outputs per group, ...); None for all others.
-    """
-
-    groups: int | None = None
-
-    @classmethod
-    def of(cls, contraction: Weighted) -> Layout:
-        """Of a contraction's weight."""
-        return cls(contraction.geometry.groups if isinstance(contraction, ConvTranspose) else None)
-
-    def plain(self, weight: Tensor) -> Tensor:
-        """(outputs, inputs per group, ...), C-contiguous; kernels are not flipped."""
-        if self.groups is None:
-            return weight.contiguous()
-        channels, outputs, *kernel = weight.shape
-        parts = weight.reshape(self.groups, channels // self.groups, outputs, *kernel)
-        return parts.transpose(1, 2).reshape(-1, channels // self.groups, *kernel).contiguous()
-
-    def own(self, plain: Tensor) -> Tensor:
-        """Inverse of :meth:`plain`."""
-        if self.groups is None:
-            return plain
-        outputs, inputs, *kernel = plain.shape
-        parts = plain.reshape(self.groups, outputs // self.groups, inputs, *kernel)
-        return parts.transpose(1, 2).reshape(-1, outputs // self.groups, *kernel)
+from simulator.instrument.weight_layout import WeightLayout
 
 
 class WeightGrid:
@@ -69,9 +36,9 @@ class WeightGrid:
         BadInput: a weight that is not finite, or bounds of another shape.
     """
 
-    def __init__(self, weight: Tensor, layout: Layout, spec: QuantSpec, bounds: Bounds) -> None:
+    def __init__(self, weight: Tensor, layout: WeightLayout, spec: QuantSpec, bounds: Bounds) -> None:
         self.layout, self.spec = layout, spec
-        values = layout.plain(weight.detach())
+        values = layout.outputs_first(weight.detach()).contiguous()
         if not torch.isfinite(values).all():
             raise BadInput("weights must be finite", got="NaN or infinity", fix="check the network")
         self.scale, self.zero_point = parameters_from_range(*bounds, spec)
@@ -98,7 +65,7 @@ class WeightGrid:
 
     def values(self, codes: Tensor) -> Tensor:
         """Real values of codes in the weight's own layout: ``(codes - zero_point) scale``, the engine's product."""
-        return self.layout.own((codes - self._zero) * self._step)
+        return self.layout.outputs_first((codes - self._zero) * self._step)
 
     def quantized(self, codes: Tensor) -> Quantized:
         """Integer codes with their parameters."""

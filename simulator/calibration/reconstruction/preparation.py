@@ -11,7 +11,7 @@ from simulator.arithmetic.quantizer import QuantSpec
 from simulator.calibration.fit import fit_range
 from simulator.calibration.observers import Observer
 from simulator.calibration.ranges import WEIGHT, Bounds, Ranges
-from simulator.calibration.reconstruction.grid import Layout, WeightGrid
+from simulator.calibration.reconstruction.grid import WeightGrid
 from simulator.calibration.reconstruction.rounded_network import RoundedNetwork, require_surrogate
 from simulator.calibration.reconstruction.samples import Samples
 from simulator.calibration.reconstruction.scales import ScaleModel, Stepped, StepScale
@@ -24,6 +24,7 @@ from simulator.instrument.scheme.settings import ActivationRange
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.storage import Storage, Stored
 from simulator.instrument.treatment import Treatment
+from simulator.instrument.weight_layout import WeightLayout
 from simulator.models.registry import Model
 
 
@@ -64,9 +65,9 @@ def prepared_network(
                     fix="fold it into a parameter, or keep the site in float by a rule",
                 )  # fmt: skip
             stored[site] = place
-            layout = Layout.of(contraction)
+            layout = WeightLayout.of(contraction)
             if place not in grids:
-                bounds = _bounds(site, layout.plain(contraction.weight), ranges, weights, treatment.weight)
+                bounds = _bounds(site, layout.outputs_first(contraction.weight), ranges, weights, treatment.weight)
                 grids[place] = WeightGrid(contraction.weight, layout, treatment.weight, bounds)
             if (grids[place].spec, grids[place].layout) != (treatment.weight, layout):
                 raise _shared(site)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from samplers.errors import BadInput
 from simulator.arithmetic.quantizer import QuantSpec
 from simulator.arithmetic.rounding import Rounding
 from simulator.arithmetic.rules import DIVIDE
 from simulator.arithmetic.scale_formats import Float32Scale
-from simulator.instrument.contractions import ConvTranspose, Weighted
 from simulator.instrument.plan import Plan
 from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.scheme.settings import ActivationRange
@@ -62,13 +59,3 @@ def _require_learnable(site: SiteKey, treatment: Treatment) -> None:
 
 def _plain(spec: QuantSpec) -> bool:
     return spec.rule == DIVIDE and spec.rounding is Rounding.HALF_EVEN and isinstance(spec.scale_format, Float32Scale)
-
-
-def outputs_first(weight: Tensor, operation: Weighted) -> Tensor:
-    """A weight with its output channels on axis 0; its own inverse.
-
-    Only a transposed convolution's has other axes in front: channels of each group, then outputs of it.
-    """
-    if not isinstance(operation, ConvTranspose):
-        return weight
-    return weight.unflatten(0, (operation.geometry.groups, -1)).transpose(1, 2).flatten(0, 1)

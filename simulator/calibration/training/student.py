@@ -17,13 +17,14 @@ from simulator.calibration.differentiable import differentiable
 from simulator.calibration.rounding_gradient import fake_quantize
 from simulator.calibration.training.methods import Control, Method
 from simulator.calibration.training.quantizers import ActivationQuantizer, WeightQuantizer
-from simulator.calibration.training.sites import outputs_first, treatments
+from simulator.calibration.training.sites import treatments
 from simulator.instrument.contractions import PROBABILITY, Contraction, MatMul, Weighted
 from simulator.instrument.forward import Call, forward, plain_call
 from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import survey
 from simulator.instrument.treatment import Operand
+from simulator.instrument.weight_layout import WeightLayout
 from simulator.models.registry import Model
 
 Given = Mapping[str, Tensor]
@@ -88,7 +89,8 @@ class Student:
                     self.quantizers.append(made)
             if site in self._treatments and not isinstance(contraction, MatMul):
                 if (key := self._stored[site]) not in begun:
-                    weight, form = outputs_first(contraction.weight, contraction), self._treatments[site].weight
+                    weight = WeightLayout.of(contraction).outputs_first(contraction.weight)
+                    form = self._treatments[site].weight
                     assert form is not None
                     begun[key] = method.weight(np.ascontiguousarray(weight.detach().numpy()), form)
                     self.quantizers.append(begun[key])
@@ -144,8 +146,8 @@ class Student:
 
     def weight(self, site: SiteKey, contraction: Weighted) -> Tensor:
         """The weight of a site as its codes have it, in the network's layout."""
-        plain = outputs_first(contraction.weight, contraction)
-        return outputs_first(self.weights[site](plain, self._noise), contraction)
+        layout = WeightLayout.of(contraction)
+        return layout.outputs_first(self.weights[site](layout.outputs_first(contraction.weight), self._noise))
 
     def _rounded(self, site: SiteKey, role: str, values: Tensor) -> Tensor:
         if role == PROBABILITY:

@@ -19,7 +19,8 @@ from simulator.instrument.machines.log_products import quantizer_of
 from simulator.instrument.machines.machine import Emulated, Parameters
 from simulator.instrument.machines.operands import quantized
 from simulator.instrument.treatment import Treatment
-from simulator.instrument.weight_codes import own_layout, weight_codes
+from simulator.instrument.weight_codes import weight_codes
+from simulator.instrument.weight_layout import WeightLayout
 
 
 class FakeQuant:
@@ -60,7 +61,7 @@ class FakeQuant:
             return torch.from_numpy(blockscale.dequantize(blockscale.quantize(values, self._treatment.block, axis=1)))
         assert self._treatment.weight is not None
         made = weight_codes(operation, values, self._treatment.weight, self._treatment.weight_bounds)
-        return torch.from_numpy(own_layout(operation, dequantize(made)))
+        return torch.from_numpy(WeightLayout.of(operation).outputs_first(dequantize(made)))
 
     def __call__(self, contraction: Contraction, prepared: Any) -> Emulated:
         """The contraction in torch float32."""

@@ -14,7 +14,6 @@ from simulator.arithmetic.quantizer import parameters_from_range, quantize
 from simulator.calibration.batches import calibrate_on
 from simulator.calibration.collector import Collector
 from simulator.calibration.ranges import Ranges
-from simulator.calibration.reconstruction import grid
 from simulator.calibration.reconstruction.run import reconstruct
 from simulator.calibration.reconstruction.settings import LearnRoundings, LearnScales, Reconstruction
 from simulator.calibration.reconstruction.units import partition
@@ -24,6 +23,7 @@ from simulator.instrument.forward import forward
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme.scheme import Scheme
 from simulator.instrument.scheme.settings import Settings
+from simulator.instrument.weight_layout import WeightLayout
 from simulator.models.registry import Model
 
 ROUNDINGS = LearnRoundings(6, batch_size=8, learning_rate=0.5, regularizer=1.0, error_unit="nearest")
@@ -76,11 +76,11 @@ def test_result__has_weights_on_the_grid_and_bounds_that_give_the_learned_codes(
     assert any(log.flipped for log in found.logs)
     state = dict(found.model.module.named_modules())
     for site, quantized in found.codes.items():
-        weight, layout = state[site.module].weight, grid.Layout()
+        weight, layout = state[site.module].weight, WeightLayout()
         low, high = found.ranges.bounds[site, "weight", "all"]
         scale, zero = parameters_from_range(low, high, quantized.spec)
         np.testing.assert_array_equal(scale, quantized.scale)
-        again = quantize(layout.plain(weight).numpy(), quantized.spec, scale, zero)
+        again = quantize(layout.outputs_first(weight).numpy(), quantized.spec, scale, zero)
         np.testing.assert_array_equal(again.codes, quantized.codes)
         assert again.clipped == 0
     QuantizedModel(found.model, Scheme.parse(name), found.ranges)
@@ -284,7 +284,7 @@ def test_weights__that_are_slices_transposed_or_tied_lie_on_their_grids(one_thre
     method = dataclasses.replace(LAYERS, inputs="quantized")
     found = reconstruct(model, scheme, ranges, batches, method)
     assert found.model.module.two.weight is found.model.module.one.weight
-    layouts = {"up": grid.Layout(2)}
+    layouts = {"up": WeightLayout(2)}
     own = {
         "linear": found.model.module.both[:4], "linear#1": found.model.module.both[4:],
         "up:conv_transpose1d": found.model.module.up.weight, "one:linear": found.model.module.one.weight,
@@ -292,7 +292,7 @@ def test_weights__that_are_slices_transposed_or_tied_lie_on_their_grids(one_thre
     }  # fmt: skip
     assert {str(site) for site in found.codes} == own.keys()
     for site, quantized in found.codes.items():
-        plain = layouts.get(site.module, grid.Layout()).plain(own[str(site)]).numpy()
+        plain = layouts.get(site.module, WeightLayout()).outputs_first(own[str(site)]).numpy()
         np.testing.assert_array_equal(quantized.codes * quantized.scale, plain)
     assert len([log for log in found.logs if log.unit in ("one:linear", "two:linear")]) == 1
     assert model.module.both.unique().numel() > 60  # the model itself is left alone
