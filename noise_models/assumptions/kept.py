@@ -40,7 +40,8 @@ def kept_pair(
             got=found,
             fix=f"record the run with subsample={least} or more, 64 to 256 as a rule",
         )
-    return tuple(dataset[one].transpose(*DIMS).to_numpy().astype(np.float64) for one in ("epsilon_kept", name))  # type: ignore[return-value]
+    epsilon, noise = (dataset[one].transpose(*DIMS).to_numpy().astype(np.float64) for one in ("epsilon_kept", name))
+    return epsilon, noise
 
 
 def kept_noise(

@@ -35,7 +35,7 @@ def _finite(module: nn.Module) -> Response:
 
 def _tangent(module: nn.Module) -> Response:
     """Forward differentiation; torch has it for contiguous memory and for attention that is not fused."""
-    contiguous = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    contiguous = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
 
     def respond(x: Tensor, error: Tensor, timestep: Tensor, output: Tensor, call: Call | None) -> Tensor:
         def network(seen: Tensor) -> Tensor:

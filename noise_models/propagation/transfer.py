@@ -92,4 +92,4 @@ def naive_final_power(sampler: Sampler, injected: Array, kind: str) -> float:
 
 def epsilon_form(sampler: Sampler) -> Sampler:
     """The sampler for a network that predicts epsilon, with the same updates."""
-    return dataclasses.replace(sampler, prediction_type="epsilon")  # type: ignore[type-var]
+    return dataclasses.replace(sampler, prediction_type="epsilon")  # type: ignore[type-var]  # every sampler is a dataclass

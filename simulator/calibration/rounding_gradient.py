@@ -37,7 +37,7 @@ class _ScaleGradient(torch.autograd.Function):
 
 def round_through(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes as if nothing had been rounded (Bengio et al. 2013)."""
-    return _RoundThrough.apply(x)  # type: ignore[no-any-return]
+    return _RoundThrough.apply(x)  # type: ignore[no-any-return]  # apply has no types
 
 
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -61,4 +61,4 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax:
 
 def gradient_scale(x: Tensor, factor: float) -> Tensor:
     """``x`` itself to the bit, with its gradient multiplied by ``factor``."""
-    return _ScaleGradient.apply(x, factor)  # type: ignore[no-any-return]
+    return _ScaleGradient.apply(x, factor)  # type: ignore[no-any-return]  # apply has no types

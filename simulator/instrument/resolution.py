@@ -186,7 +186,7 @@ def _require_requantizer(settings: Settings, facts: SiteFacts, operands: Mapping
             got=f"scales per row at {facts.key}",
             fix="use -dyn, or no output",
         )
-    widest: int = settings.requantizer.LARGEST_BITS  # type: ignore[union-attr]
+    widest: int = settings.requantizer.LARGEST_BITS  # type: ignore[union-attr]  # called where there is one
     assert settings.output_bits is not None
     if settings.output_bits > widest:
         name = next(name for name, kind in REQUANTIZERS.items() if kind is settings.requantizer)

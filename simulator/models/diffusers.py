@@ -180,7 +180,7 @@ def _schedule(library: ModuleType, found: Checkpoint) -> tuple[NoiseSchedule | N
     if not (isinstance(kind, type) and issubclass(kind, library.SchedulerMixin)):
         raise BadInput("a scheduler must be one of diffusers", got=where, fix=_WITHOUT)
     try:
-        scheduler = kind.from_config(found.scheduler)  # type: ignore[attr-defined]
+        scheduler = kind.from_config(found.scheduler)  # type: ignore[attr-defined]  # of a mixin beside
     except Exception as error:  # as above
         raise BadInput("a scheduler's configuration must be valid", got=f"{where} ({error})", fix=_WITHOUT) from error
     config = scheduler.config

@@ -134,7 +134,7 @@ def load(name: str, *, weights: str | Path | None = None) -> Model:
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise unfit(f"{stem}@{version}", error) from error
     # channels-last is the integer engine's layout, and torch's faster one in float (its stub lacks it)
-    module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
     conditions = () if config.classes is None else (Condition("label", null=NULL_LABEL),)
     return Model(
         stem,

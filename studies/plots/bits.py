@@ -59,7 +59,7 @@ def bits_figure(dataset: xr.Dataset) -> Figure:
         )
         bar.ax.minorticks_off()
         bar.ax.tick_params(length=0)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub
         bar.set_label("activation bits")
         return figure
 

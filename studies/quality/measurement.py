@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -196,8 +195,8 @@ def _kernel(
 
 
 def _as_interval(value: KernelDistance) -> Interval:
-    found: Any = value
-    return Interval(found.estimate, found.standard_error, found.low, found.high, np.int8(0))  # type: ignore[arg-type]
+    estimate, error, low, high = (np.asarray(number) for number in value[:4])
+    return Interval(estimate, error, low, high, np.asarray(0, np.int8))
 
 
 def _manifolds(dataset: xr.Dataset, features: dict[str, Features], reference: str, found: Features) -> None:

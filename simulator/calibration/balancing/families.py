@@ -49,7 +49,7 @@ def _dit(module: DiT) -> Graph:
 
 def _diffusers_dit(module: nn.Module) -> Graph:
     inputs = []
-    for i, block in enumerate(module.transformer_blocks):  # type: ignore[arg-type, var-annotated]
+    for i, block in enumerate(module.transformer_blocks):  # type: ignore[arg-type, var-annotated]  # nn.Module's stub
         path = f"transformer_blocks.{i}"
         if getattr(block.attn1, "fused_projections", False):
             raise BadInput(

@@ -193,7 +193,7 @@ def _restore(
         for name, parameter in intervals.named_parameters():
             parameter[rows] = first[name][rows]
             for moment in ("exp_avg", "exp_avg_sq") if optimiser is not None else ():
-                optimiser.state[parameter][moment][rows] = 0.0  # type: ignore[union-attr]
+                optimiser.state[parameter][moment][rows] = 0.0  # type: ignore[union-attr]  # the loop is empty without one
 
 
 def stacked(samples: OperandSamples) -> tuple[Tensor, Tensor, Tensor]:

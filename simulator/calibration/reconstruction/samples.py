@@ -109,7 +109,7 @@ class Samples:
 
 def _indices(name: str, indices: object, count: int) -> Tensor:
     fits = isinstance(indices, Tensor) and indices.dtype == torch.int64 and tuple(indices.shape) == (count,)
-    if not fits or (count and int(indices.min()) < 0):  # type: ignore[attr-defined]
+    if not fits or (count and int(indices.min()) < 0):  # type: ignore[attr-defined]  # `fits` says that it is a Tensor
         raise BadInput(
             f"{name} must be int64 of shape ({count},), 0 or more", got=getattr(indices, "shape", repr(indices)),
             fix="give one index per sample",

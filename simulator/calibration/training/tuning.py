@@ -108,7 +108,7 @@ class Tuning:
             return
         penalty = self.student.penalty()
         self._optimizer.zero_grad()
-        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
+        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]  # torch's stub
         torch.nn.utils.clip_grad_norm_(self._network, 1.0)
         self._optimizer.step()
         self.student.project()

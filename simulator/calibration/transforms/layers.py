@@ -116,4 +116,4 @@ def linear_layers(module: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.
                 got=f"{path}, whose weight {type(parent).__name__} may read without calling it",
                 fix="leave it out, or write the block with plain linear layers",
             )
-    return found  # type: ignore[return-value]
+    return found  # type: ignore[return-value]  # `layers` holds linear ones alone

@@ -68,7 +68,7 @@ def fitted(collection: Collection, steps: int) -> Collection:
     count = getattr(collection, "count", None)
     if not isinstance(count, int) or count <= steps:
         return collection
-    return replace(collection, count=steps)  # type: ignore[type-var]
+    return replace(collection, count=steps)  # type: ignore[type-var]  # any policy with a count is a dataclass
 
 
 def operand_specs(preparation: Preparation) -> dict[tuple[SiteKey, str], QuantSpec]:
