@@ -41,8 +41,8 @@ class Setting:
 
     Args:
         subject: name of a model.
-        samples: held-out samples per seed.
-        calibration_samples: samples that ranges and corrections are fitted on.
+        samples: held-out samples per seed, and as many others that a correction is fitted on.
+        calibration_samples: samples that ranges are found on.
         steps: of the sampler.
         batch_size: samples per forward pass.
     """
