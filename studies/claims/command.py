@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def _value(claim: Claim, setting: Setting, seed: int, folder: Path, report: Repo
     if not path.exists():
         title = f"{claim.name}, {setting.subject}, seed {seed}"
         found = claim.measure(setting, seed, lambda what, done, total: report(f"{title}: {what}", done, total))
-        # JSON has no NaN: null stands for it
-        publish(path, json_bytes({name: None if value != value else value for name, value in found.items()}))
+        # JSON has neither NaN nor infinity: null stands for both
+        publish(path, json_bytes({name: value if math.isfinite(value) else None for name, value in found.items()}))
     read = json.loads(path.read_text(encoding="utf-8"))
     return {name: float("nan") if value is None else value for name, value in read.items()}

@@ -56,9 +56,13 @@ def measured(monkeypatch) -> list[tuple[str, int]]:
         calls.append((setting.subject, seed))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return {"gain": 2.0 + 0.01 * seed, "none": float("nan")}
+        return {"gain": 2.0 + 0.01 * seed, "none": float("nan"), "endless": float("inf")}
 
-    endpoints = (ENDPOINT, Endpoint("none", "nothing", "1", Direction.BELOW, 0.0))
+    endpoints = (
+        ENDPOINT,
+        Endpoint("none", "nothing", "1", Direction.BELOW, 0.0),
+        Endpoint("endless", "an SQNR without noise", "dB", Direction.ABOVE, 0.0),
+    )
     claim = Claim("made-up", "It gains.", SOURCE, endpoints, (Setting("digits-unet"), Setting("digits-dit")), measure)
     monkeypatch.setattr("studies.claims.catalogue.claims", lambda: {"made-up": claim})
     return calls
@@ -72,7 +76,9 @@ def test_claims__goes_on_where_it_stopped(monkeypatch, capsys, tmp_path, measure
     found = json.loads(capsys.readouterr().out)["claims"]
     assert [(row["subject"], row["endpoint"], row["verdict"]) for row in found] == [
         ("digits-unet", "gain", "confirmed"), ("digits-unet", "none", "not testable here"),
+        ("digits-unet", "endless", "not testable here"),
         ("digits-dit", "gain", "confirmed"), ("digits-dit", "none", "not testable here"),
+        ("digits-dit", "endless", "not testable here"),
     ]  # fmt: skip
     assert found[0]["estimate"] == pytest.approx(2.01)
     assert found[1]["estimate"] is None
