@@ -13,12 +13,14 @@ import pytest
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule
 from simulator import Arm, Scheme, run_arms
 from simulator.calibration.intervals.fitting import IntervalFit
+from simulator.calibration.search import LpSearch
 from simulator.calibration.training.settings import FineTuning
 from simulator.models.registry import Model, load
 from studies import cli
 from studies.recipes import known
 from studies.recipes.catalogue import find, shipped
 from studies.recipes.recipe import Recipe, Source
+from studies.recipes.stages.collected import CollectedRanges
 from studies.recipes.stages.correction import FitCorrection
 from studies.recipes.stages.intervals import FitIntervals
 from studies.recipes.stages.ranges import Steps, TrajectoryRanges
@@ -114,6 +116,18 @@ def test_quick__shortens_what_is_long_and_nothing_else() -> None:
         long = [isinstance(stage, Reconstruct | FineTune) for stage in recipe.stages]
         pairs = zip(recipe.stages, recipe.quick().stages, strict=True)
         assert [one.config() != other.config() for one, other in pairs] == long, name
+
+
+@pytest.mark.parametrize("name", ["brecq", "qdrop", "q-diffusion"])
+def test_recipe__learns_scales_from_those_of_least_error(name: str) -> None:
+    """A scale moves by a factor of 0.64 at most in the full preset: at 4 bits that is not the way from the extremes."""
+    *_, before, stage = shipped()[name].stages
+    assert isinstance(stage, Reconstruct)
+    assert isinstance(before, CollectedRanges)
+    learn = stage.method.scales
+    assert learn is not None
+    assert learn.iterations * learn.learning_rate / 2 == pytest.approx(-np.log(0.64), abs=0.01)  # the cosine's sum
+    assert before.observer == LpSearch(learn.p)
 
 
 def test_stages__do_what_they_say(tiny_model, one_thread) -> None:
