@@ -14,5 +14,6 @@ RECIPE = Recipe(
     (
         "2000 optimizer steps on the model's own training split.",
         "One learned zero point per operand, rounded in the table; the paper leaves it open.",
+        "Scales begin where LSQ's do, not at the least error, so that the two rows differ in s(t) alone.",
     ),
 )
