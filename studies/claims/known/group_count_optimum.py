@@ -45,6 +45,6 @@ CLAIM = Claim(
         Endpoint("eight-over-four", "the same, 8 groups minus 4", "dB", Direction.ABOVE, 0.2),
         Endpoint("sixteen-over-eight", "the same, 16 groups minus 8", "dB", Direction.BELOW, 0.2),
     ),
-    (Setting("digits-dit", samples=256), Setting("digits-unet")),
+    (Setting("digits-dit", samples=192, steps=20), Setting("digits-unet", steps=20)),
     measure,
 )
