@@ -130,3 +130,12 @@ def test_table__names_the_subject_and_both_verdicts() -> None:
     assert all(len(row) == 9 for row in claim_rows(records))
     # the interval is that of two endpoints together
     assert records[0]["high"] - records[0]["estimate"] == pytest.approx(6.205 * 0.1 / np.sqrt(3), rel=1e-3)
+
+
+def test_table__leaves_what_has_not_run_out_of_holms_family() -> None:
+    one = Claim("one", "S.", SOURCE, (ENDPOINT,), (Setting("a"),), dict)
+    other = Claim("other", "S.", SOURCE, (ENDPOINT,), (Setting("a"), Setting("b")), dict)
+    values = {("one", "a"): [{"gain": v} for v in (1.693, 2.0, 2.307)]}  # p of 0.03: enough for a family of one
+    records = claim_records([one, other], values)
+    assert [record["verdict_holm"] for record in records] == ["confirmed", "not run yet", "not run yet"]
+    assert claim_rows(records)[1][4:6] == ["-", "- .. -"]
