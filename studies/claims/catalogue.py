@@ -9,18 +9,18 @@ from functools import lru_cache
 
 from samplers.errors import BadInput
 from studies.claims import known
-from studies.claims.claim import Claim
+from studies.claims.claim import Published
 
 
 @lru_cache(maxsize=1)
-def claims() -> dict[str, Claim]:
+def claims() -> dict[str, Published]:
     """Every claim by name, in order of names; one per file of ``known``."""
     names = (f"{known.__name__}.{found.name}" for found in pkgutil.iter_modules(known.__path__))
     every = (importlib.import_module(name).CLAIM for name in names)
     return {claim.name: claim for claim in sorted(every, key=lambda claim: claim.name)}
 
 
-def chosen(names: tuple[str, ...]) -> list[Claim]:
+def chosen(names: tuple[str, ...]) -> list[Published]:
     """Claims of these names, all for none.
 
     Raises:

@@ -93,3 +93,33 @@ class Claim:
     def intervals(self) -> int:
         """How many intervals it has, which hold together."""
         return len(self.endpoints) * len(self.settings)
+
+
+@dataclass(frozen=True)
+class UntestableClaim:
+    """A claim that no shipped model can decide: listed with the reason, never measured.
+
+    Args:
+        name: as on the command line.
+        statement: what the paper says, in our words.
+        source: the paper.
+        endpoint: what the paper measured.
+        reason: what is missing here.
+
+    Raises:
+        BadInput: no endpoint or reason.
+    """
+
+    name: str
+    statement: str
+    source: Source
+    endpoint: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.endpoint or not self.reason:
+            raise BadInput("a claim that is not tested says what and why", got=repr(self.name), fix="give both")
+
+
+Published = Claim | UntestableClaim
+"""What a paper claims, testable here or not."""

@@ -1,7 +1,7 @@
 """``qnoise claims``: every claim measured over its seeds, one file per claim, subject and seed, then the table.
 
 The folder is named by what determines the values, a seed's file is put in place whole, and a call goes on where another
-stopped.
+stopped. The tables of a call are in a folder of their own, as JSON, LaTeX and HTML.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.claims.claim import Claim, Report, Setting
+from studies.claims.claim import Claim, Report, Setting, UntestableClaim
 
-CLAIMS = "claims.json"
+CLAIM = "claim.json"
 
 
 def run_claims(
@@ -30,33 +30,56 @@ def run_claims(
 
     from simulator.provenance import run_key
     from simulator.threads import set_threads
+    from studies.claims import table
     from studies.claims.catalogue import chosen
-    from studies.claims.table import HEADER, claim_records, claim_rows
     from studies.console import jsonable, print_json, print_table, progress
     from studies.main_job import available_threads
     from studies.results import folder_for, json_bytes, require_writable
     from studies.store import publish
 
-    asked = [_sized(claim, seeds, quick) for claim in chosen(names)]
+    every = chosen(names)
+    asked = [_sized(claim, seeds, quick) for claim in every if isinstance(claim, Claim)]
+    untestable = table.untestable_records([claim for claim in every if isinstance(claim, UntestableClaim)])
     count = available_threads() if threads is None else threads
     require_writable(out)
     set_threads(count)
-    values: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+    configs, values = [], {}
     with progress() as report:
         for claim in asked:
             config = claim_config(claim, count, quick)
+            configs.append({**config, "seeds": claim.seeds})
             folder = folder_for(out, claim.name, run_key(config), "claim")
             folder.mkdir(exist_ok=True)
-            publish(folder / "claim.json", json_bytes(config))
+            publish(folder / CLAIM, json_bytes(config))
             for setting in claim.settings:
                 values[claim.name, setting.subject] = [
                     _value(claim, setting, seed, folder, report) for seed in range(claim.seeds)
                 ]
-    records = claim_records(asked, values)
+    records = table.claim_records(asked, values)
+    found = {"quick": quick, "claims": jsonable(records), "not_testable": untestable}
+    tables = [(table.HEADER, table.claim_rows(records)), (table.UNTESTABLE_HEADER, table.untestable_rows(untestable))]
+    folder = folder_for(out, "claims", run_key({"claims": configs, "not_testable": untestable}))
+    folder.mkdir(exist_ok=True)
+    for name, content in {"claims.json": json_bytes(found), **_documents(tables, quick)}.items():
+        publish(folder / name, content)
     if as_json:
-        print_json({"quick": quick, "claims": jsonable(records)})
+        print_json(found)
         return
-    print_table("claims, quick preset: no verdict to quote" if quick else "claims", HEADER, claim_rows(records))
+    titles = ["claims, quick preset: no verdict to quote" if quick else "claims", "claims without a subject here"]
+    for title, (header, rows) in zip(titles, tables, strict=True):
+        if rows:
+            print_table(title, header, rows)
+    print(f"wrote: {folder}")
+
+
+def _documents(tables: Sequence[tuple[list[str], list[list[str]]]], quick: bool) -> dict[str, bytes]:
+    from studies.claims.documents import html_table, latex
+
+    shown = [table for table in tables if table[1]]
+    warning = "quick preset: no verdict to quote"
+    tex = (f"% {warning}\n" if quick else "") + "\n".join(latex(*table) for table in shown)
+    page = (f"<p>{warning}</p>\n" if quick else "") + "".join(html_table(*table) for table in shown)
+    return {"claims.tex": tex.encode(), "claims.html": f'<meta charset="utf-8">\n{page}'.encode()}
 
 
 def _sized(claim: Claim, seeds: int | None, quick: bool) -> Claim:
@@ -86,15 +109,24 @@ def claim_config(claim: Claim, threads: int, quick: bool) -> dict[str, Any]:
     }
 
 
+def seed_file(folder: Path, setting: Setting, seed: int) -> Path:
+    """Where one seed's values of one subject are."""
+    return folder / f"{setting.subject}-{seed}.json"
+
+
 def _value(claim: Claim, setting: Setting, seed: int, folder: Path, report: Report) -> Mapping[str, float]:
     from studies.results import json_bytes
     from studies.store import publish
 
-    path = folder / f"{setting.subject}-{seed}.json"
+    path = seed_file(folder, setting, seed)
     if not path.exists():
         title = f"{claim.name}, {setting.subject}, seed {seed}"
         found = claim.measure(setting, seed, lambda what, done, total: report(f"{title}: {what}", done, total))
         # JSON has neither NaN nor infinity: null stands for both
         publish(path, json_bytes({name: value if math.isfinite(value) else None for name, value in found.items()}))
-    read = json.loads(path.read_text(encoding="utf-8"))
-    return {name: float("nan") if value is None else value for name, value in read.items()}
+    return numbers(json.loads(path.read_text(encoding="utf-8")))
+
+
+def numbers(stored: Mapping[str, float | None]) -> dict[str, float]:
+    """Stored values with NaN for null."""
+    return {name: float("nan") if value is None else value for name, value in stored.items()}

@@ -1,13 +1,13 @@
-"""PTQ-AttnDM's open question: is a UNet or a transformer harder to quantize."""
+"""PTQ4DiT: transformers are the harder ones to quantize; PTQ-AttnDM leaves it as a question."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from studies.claims.claim import Claim, Endpoint, Report, Setting
-from studies.claims.known.attention_8_bits import SOURCE
 from studies.claims.measuring import final_db, plain, runs
 from studies.claims.verdict import Direction
+from studies.recipes.known.ptq4dit import RECIPE
 
 UNET = "digits-unet"
 
@@ -25,7 +25,7 @@ def measure(setting: Setting, seed: int, report: Report) -> Mapping[str, float]:
 CLAIM = Claim(
     "unet-against-dit",
     "A diffusion transformer is harder to quantize than a UNet.",
-    SOURCE,
+    RECIPE.source,
     tuple(
         Endpoint(
             scheme, f"SQNR of the final sample, digits-dit minus digits-unet, {scheme.upper()}", "dB",
