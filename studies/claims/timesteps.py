@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 import xarray as xr
 
 from samplers.sampler import Sampler
@@ -91,6 +93,12 @@ def observe(setting: Setting, seed: int, report: Report, *, points: int = 20, el
 def fit_of(setting: Setting, *, iterations: int = 400, timesteps: int = 16) -> IntervalFit:
     """``iterations`` of Adam; at most 20 per step of the sampler: a small setting."""
     return IntervalFit(iterations=min(iterations, 20 * setting.steps), timesteps=timesteps)
+
+
+@torch.no_grad()
+def scales_of(observed: Observed, found: FittedIntervals) -> np.ndarray:
+    """Scale of every operand at every observed timestep, float32 (operands, T)."""
+    return np.asarray(found.intervals.scales(torch.from_numpy(observed.samples.timesteps)).numpy())
 
 
 def static() -> Segments:

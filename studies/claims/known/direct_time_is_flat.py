@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from simulator.calibration.intervals.encoding import DirectCode
-from simulator.calibration.intervals.fitting import FittedIntervals
 from simulator.calibration.intervals.generator import TDQ
 from studies.claims.claim import Claim, Endpoint, Report, Setting
 from studies.claims.measuring import injected_db
 from studies.claims.series import relative_span
-from studies.claims.timesteps import Observed, fit_of, observe, paired
+from studies.claims.timesteps import fit_of, observe, paired, scales_of
 from studies.claims.verdict import Direction
 from studies.recipes.known.tdq_ptq import SOURCE
 
@@ -36,18 +34,15 @@ def measure(setting: Setting, seed: int, report: Report) -> Mapping[str, float]:
     networks = [observed.network(found, BITS) for found in (coded, direct)]
     with_code, without = paired(networks, observed.sampler, setting, seed, report, kinds=("injected",))
     return {
-        "span": median_span(observed, direct),
+        "span": median_span(scales_of(observed, direct), ~(direct.diverged | direct.kept)),
         "gain": float(injected_db(with_code).mean() - injected_db(without).mean()),
     }
 
 
-def median_span(observed: Observed, found: FittedIntervals) -> float:
-    """Median over learned operands of (largest - smallest) / mean of their scale; NaN where under half were learned."""
-    learned = ~(found.diverged | found.kept)
+def median_span(scales: np.ndarray, learned: np.ndarray) -> float:
+    """Median span of learned operands' scales, (operands, T), relative to their mean; NaN if under half were learned."""
     if 2 * learned.sum() < len(learned):
         return float("nan")
-    with torch.no_grad():
-        scales = found.intervals.scales(torch.from_numpy(observed.samples.timesteps)).numpy()
     return float(np.median(relative_span(scales[learned])))
 
 

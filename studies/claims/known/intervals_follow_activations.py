@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from simulator.calibration.intervals.generator import TDQ
 from simulator.calibration.intervals.observation import OperandSamples
 from studies.claims.claim import Claim, Endpoint, Report, Setting
 from studies.claims.series import following
-from studies.claims.timesteps import fit_of, observe
+from studies.claims.timesteps import fit_of, observe, scales_of
 from studies.claims.verdict import Direction
 from studies.recipes.known.tdq_ptq import SOURCE
 
@@ -27,9 +26,7 @@ def measure(setting: Setting, seed: int, report: Report) -> Mapping[str, float]:
     """Correlation of interval and spread of each operand that has a spread to follow."""
     observed = observe(setting, seed, report)
     found = observed.fitted(TDQ(), "w4a4", report, fit_of(setting))
-    with torch.no_grad():
-        scales = found.intervals.scales(torch.from_numpy(observed.samples.timesteps)).numpy()
-    r = following(scales, spread(observed.samples))
+    r = following(scales_of(observed, found), spread(observed.samples))
     r = r[~np.isnan(r)]
     return {"median": float(np.median(r)), "exceptions": float((r < 0.5).mean())}
 

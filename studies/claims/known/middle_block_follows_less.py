@@ -19,12 +19,16 @@ from studies.recipes.known.tdq_ptq import SOURCE
 def measure(setting: Setting, seed: int, report: Report) -> Mapping[str, float]:
     """|r| of the middle block's operands and of the others; where those below 0.5 are."""
     correlation = temporal_correlation(statistics(setting, seed, report))
-    middle = np.array([str(site).startswith("mid.") for site, _ in correlation.keys])
-    r = np.abs(np.nan_to_num(correlation.pearson))
+    inside = np.array([str(site).startswith("mid.") for site, _ in correlation.keys])
+    return placed(np.abs(np.nan_to_num(correlation.pearson)), inside)
+
+
+def placed(r: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """How much smaller |r| is inside a block, and the block's share of what does not follow; NaN where all follow."""
     without = r <= 0.5
     return {
-        "gap": float(r[middle].mean() - r[~middle].mean()),
-        "place": float(middle[without].mean()) if without.any() else float("nan"),
+        "gap": float(r[inside].mean() - r[~inside].mean()),
+        "place": float(inside[without].mean()) if without.any() else float("nan"),
     }
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from noise_models.conversions import noise_to_signal_from_db
 from simulator.calibration.intervals.generator import TDQ
 from studies.claims.claim import Claim, Endpoint, Report, Setting
 from studies.claims.measuring import final_db
@@ -22,7 +25,7 @@ WIDTHS = ("w8a8", "w8a6", "w8a4")
 
 def measure(setting: Setting, seed: int, report: Report) -> Mapping[str, float]:
     """TDQ and one fitted scale at 8, 6 and 4 bits."""
-    observed, fit = observe(setting, seed, report), fit_of(setting)
+    observed, fit = observe(setting, seed, report, elements=256), fit_of(setting)
     networks = [
         observed.network(observed.fitted(method, bits, report, fit), bits)
         for bits in WIDTHS
@@ -30,8 +33,9 @@ def measure(setting: Setting, seed: int, report: Report) -> Mapping[str, float]:
     ]
     db = list(map(final_db, paired(networks, observed.sampler, setting, seed, report)))
     eight, six, four = (tdq - one for tdq, one in zip(db[::2], db[1::2], strict=True))
-    removed = [10 ** (-one / 10) - 10 ** (-tdq / 10) for tdq, one in zip(db[::2], db[1::2], strict=True)]
-    return {"eight-to-six": six - eight, "six-to-four": four - six, "noise": removed[-1] - removed[0]}
+    noise = noise_to_signal_from_db(np.array(db))
+    removed = noise[1::2] - noise[::2]
+    return {"eight-to-six": six - eight, "six-to-four": four - six, "noise": float(removed[-1] - removed[0])}
 
 
 CLAIM = Claim(
