@@ -40,7 +40,7 @@ def measure(setting: Setting, seed: int, report: Report) -> Mapping[str, float]:
 
 
 def median_span(scales: np.ndarray, learned: np.ndarray) -> float:
-    """Median span of learned operands' scales, (operands, T), relative to their mean; NaN if under half were learned."""
+    """Median relative span of the learned operands of scales (operands, T); NaN if under half were learned."""
     if 2 * learned.sum() < len(learned):
         return float("nan")
     return float(np.median(relative_span(scales[learned])))
