@@ -7,12 +7,12 @@ import pytest
 
 from simulator.calibration.intervals.observation import OperandSamples
 from simulator.instrument.sites import SiteKey
-from studies.claims.catalogue import claims
 from studies.claims.claim import Setting
 from studies.claims.known.active_beats_random import active
 from studies.claims.known.direct_time_is_flat import median_span
 from studies.claims.known.intervals_follow_activations import spread
 from studies.claims.known.middle_block_follows_less import placed
+from studies.claims.known.noise_hinders_convergence import CLAIM as NOISE_HINDERS
 from studies.claims.known.noise_hinders_convergence import settings_of
 from studies.claims.timesteps import fit_of
 
@@ -46,9 +46,8 @@ def test_spread__is_of_the_operand_and_not_of_the_kept_elements() -> None:
 
 
 def test_settings__train_by_the_full_preset_where_the_claim_is_full() -> None:
-    claim = claims()["noise-hinders-convergence"]
-    assert [settings_of(setting).preset for setting in claim.settings] == ["full"]
-    assert claim.trains
+    assert [settings_of(setting).preset for setting in NOISE_HINDERS.settings] == ["full"]
+    assert NOISE_HINDERS.trains
 
 
 def test_fit__is_the_recipes_in_a_full_setting_and_short_in_a_small_one() -> None:
