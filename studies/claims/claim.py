@@ -16,6 +16,13 @@ Measure = Callable[["Setting", int, Report], Mapping[str, float]]
 """Called with (setting, seed, report): the value of every endpoint, NaN where there is none."""
 
 
+SEEDS = 5
+"""Of a claim: a seed redraws calibration data, whatever is optimised, and sampling noise."""
+
+TRAINING_SEEDS = 3
+"""Of a claim that trains networks further, whose seeds take minutes each."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A number that a claim is about.
@@ -43,7 +50,7 @@ class Setting:
         subject: name of a model.
         samples: held-out samples per seed, and as many others that a correction is fitted on.
         calibration_samples: samples that ranges are found on.
-        steps: of the sampler.
+        steps: of the sampler; of the optimizer for a claim that trains and samples nothing.
         batch_size: samples per forward pass.
     """
 
@@ -65,6 +72,7 @@ class Claim:
         endpoints: what is measured.
         settings: on what; a verdict names its subject.
         seeds: how many, 0 to seeds - 1.
+        trains: whether it trains networks further; then ``TRAINING_SEEDS`` will do.
         measure: makes the endpoints' values.
 
     Raises:
@@ -77,7 +85,8 @@ class Claim:
     endpoints: tuple[Endpoint, ...]
     settings: tuple[Setting, ...]
     measure: Measure
-    seeds: int = 5
+    seeds: int = SEEDS
+    trains: bool = False
 
     def __post_init__(self) -> None:
         for what, names in (
