@@ -68,7 +68,8 @@ def integer_matmul(
     if accumulator == Accumulator() and left.size and right.size and are_codes(left, right, x_zero, w_zero):
         offset = check_bias(bias, w.shape[-2])
         require_int64(left, right, x_zero, w_zero, offset, left.shape[-1])
-        sums = exact_matmul(*map(np.ascontiguousarray, (left, right)), x_zero, w_zero) + offset  # all batches at once
+        left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+        sums = exact_matmul(left, right, x_zero, w_zero) + offset  # of all batches in one call
         return Accumulated(sums.reshape(*leading, *sums.shape[1:]), None if count is Count.NONE else 0)
     parts = [
         multiply_rows(a, b, accumulator, x_zero, w_zero, bias, count, a.shape[1])

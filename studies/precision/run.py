@@ -44,7 +44,6 @@ class Study:
     """A study that was checked: everything that bad input could break is already built.
 
     Attributes:
-        bops: (group, candidate) of one forward pass.
         budgets: by name, bit operations over all steps.
         gains: None for those of the network.
         scale: what images are measured on; None measures none.
@@ -55,7 +54,6 @@ class Study:
     candidates: Candidates
     sampler: Sampler
     rules: tuple[str, ...]
-    bops: np.ndarray
     budgets: Mapping[str, int]
     gains: xr.DataArray | None
     conditioning: Conditioning | None
@@ -107,7 +105,7 @@ def plan_study(job: PrecisionJob, model: Model) -> Study:
     gains = _gains(job, sampler)
     budgets = _budgets(job, candidates, bops, steps)
     scale = quality_scale(model, inner.model, options.quality_samples) if options.quality_samples else None
-    return Study(job, model, candidates, sampler, rules, bops, budgets, gains, conditioning, scale)
+    return Study(job, model, candidates, sampler, rules, budgets, gains, conditioning, scale)
 
 
 def _gains(job: PrecisionJob, sampler: Sampler) -> xr.DataArray | None:

@@ -9,8 +9,8 @@ RECIPE = Recipe(
     Source("Towards Accurate Post-training Quantization for Diffusion Models", "Wang et al.", "CVPR 2024"),
     (ChannelGroups(),),
     (
-        "Groups are hard, which integers can run with 8 partial sums; the released code mixes 8 scales for each channel, "
-        "that is a scale per channel (grouping=SoftGrouping()).",
+        "Groups are hard, which integers can run with 8 partial sums; the released code mixes 8 scales for each "
+        "channel, that is a scale per channel (grouping=SoftGrouping()).",
         "A channel's group follows from its observed bounds; the released code learns it from the error of the "
         "predicted noise.",
         "Timesteps are in 8 groups, cut where sharing ranges loses the fewest bits; the released code groups channels "

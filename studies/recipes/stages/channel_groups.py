@@ -59,8 +59,8 @@ class HardGrouping:
 class ChannelGroups:
     """Ranges of groups of steps, in each of which the channels of a layer's input have bounds in groups.
 
-    Steps are cut where distributions change most (``alike_steps``). A :class:`SoftGrouping` learns how much each channel
-    belongs to each group and then gives every channel bounds of its own, as released code runs.
+    Steps are cut where sharing loses the fewest bits (``alike_steps``). A :class:`SoftGrouping` learns how much each
+    channel belongs to each group and then gives every channel bounds of its own, as released code runs.
 
     Args:
         grouping: of channels.
@@ -69,7 +69,7 @@ class ChannelGroups:
         elements: of each channel and step that a soft assignment learns from.
     """
 
-    grouping: HardGrouping | SoftGrouping = HardGrouping()  # noqa: RUF009 - an immutable value
+    grouping: HardGrouping | SoftGrouping = HardGrouping()
     step_groups: int = 8
     points: ActivePoints = field(default_factory=ActivePoints)
     elements: int = 64

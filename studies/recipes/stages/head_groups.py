@@ -116,9 +116,10 @@ def _heads(sites: tuple[SiteFacts, ...]) -> dict[Operand, tuple[tuple[int, int],
                 axes = heads_and_channels(role, len(shape))
                 if axes is None and role in ("query", "key", "value"):
                     raise BadInput(
-                        "head-aligned groups need attention with an axis of heads", got=f"{shape} at {facts.key} {role}",
+                        "head-aligned groups need attention with an axis of heads",
+                        got=f"{shape} at {facts.key} {role}",
                         fix="use attention that keeps (samples, heads, tokens, channels)",
-                    )  # fmt: skip
+                    )
                 if axes is not None:
                     last = shape[axes[0]], shape[axes[1]]
                     found[facts.key, role] = last, False

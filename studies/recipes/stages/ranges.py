@@ -67,7 +67,8 @@ class TrajectoryRanges:
         task = preparation.task
         ranges = calibrate_ranges(
             preparation.model, task.sampler, samples=self.samples, seed=preparation.seed, batch_size=task.batch_size,
-            observer=self.observer, steps=self.steps.sets(task.steps, preparation.scheme), outputs=preparation.scheme.requantizes,
-            conditioning=task.conditioning, progress=lambda done, total: report("calibrating ranges", done, total),
+            observer=self.observer, steps=self.steps.sets(task.steps, preparation.scheme),
+            outputs=preparation.scheme.requantizes, conditioning=task.conditioning,
+            progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
         return replace(preparation, ranges=ranges)

@@ -3,6 +3,8 @@ samples; the rules are those of ``qnoise precision``."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -159,10 +161,26 @@ class AttentionSchedule:
 
 
 @dataclass(frozen=True)
+class Scheduled(InScope):
+    """The scope of a policy, whose ranges may have been calibrated anew since it was made."""
+
+    def check(self, use: Mapping[str, Any]) -> None:
+        """The policy's on its own ranges, then the correction's.
+
+        Raises:
+            BadInput: another model, sampler or scheme, or the samples that it was made on.
+        """
+        made_on = json.loads(self.policy.table.attrs["config"])["ranges"]
+        self.policy.check({**use, "ranges": made_on})
+        self.correction.check(dict(use))
+
+
+@dataclass(frozen=True)
 class ScheduleBits:
     """Run the rule's schemes on calibration samples, after ranges were calibrated, and schedule them over the steps.
 
-    The result refuses to run under another sampler, on another model, or on the samples that it was chosen on.
+    The result refuses to run under another sampler, on another model, or on the samples that it was chosen on. Ranges
+    may be calibrated anew after it (``Steps.SCHEME`` has those of each run of steps of one width).
 
     Args:
         rule: which schemes, and which of them when.
@@ -194,8 +212,8 @@ class ScheduleBits:
         widest = widths[-1]
         if widest > LARGEST_BITS:
             raise BadInput(
-                f"step-aware bits go up to {widest - task.bits.activations} above the task's, and to {LARGEST_BITS} at most",
-                got=task.bits, fix="ask for fewer bits of activations",
+                f"step-aware bits need {widest} bits, {LARGEST_BITS} at most", got=f"{task.bits}",
+                fix=f"ask for at most {LARGEST_BITS - widest + task.bits.activations} activation bits",
             )  # fmt: skip
         sites = survey(task.model, conditioning=task.conditioning)
         for bits in widths:
@@ -229,7 +247,7 @@ class ScheduleBits:
             progress=lambda done, total: report("measuring candidates", done, total),
         )  # fmt: skip
         policy = self.rule.policy(candidates, table, preparation.seed)
-        made = replace(preparation, scheme=policy.scheme, correction=InScope(policy, preparation.correction))
+        made = replace(preparation, scheme=policy.scheme, correction=Scheduled(policy, preparation.correction))
         return made.noting(
             self.name, bits=policy.activation_bits[:, 0].tolist(), mean_bits=policy.mean_activation_bits,
             **{name: np.round(policy.details[name].values, 6).tolist() for name in policy.details if name in _TOLD},
