@@ -209,7 +209,7 @@ def test_attention_schedule__needs_attention_with_projections_of_its_own(tiny_mo
 
     with pytest.raises(BadInput, match="'@output'"):
         PTQ_ATTNDM.prepare(task(tiny_model), report=stop)
-    with pytest.raises(BadInput, match="need 17 bits, 16 at most.*at most 14 activation bits"):
+    with pytest.raises(BadInput, match=r"need 17 bits, 16 at most.*at most 14 activation bits"):
         PTQ_ATTNDM.prepare(task(attending, "w8a15"), report=stop)
     with pytest.raises(BadInput, match="importance"):
         AttentionSchedule("final")
@@ -242,14 +242,15 @@ def test_snr_rule__mixes_widths_calibrates_each_run_of_them_and_costs_each_steps
 
 def test_step_bits__hold_only_where_they_were_chosen(tiny_model, one_thread) -> None:
     stages = TrajectoryRanges(16), ScheduleBits(SNRRule(margin_db=3.0), 8)
-    made = recipe(*stages).prepare(task(tiny_model))
-    run(made)
-    for sampler, options, says in (
-        (DDIM(NoiseSchedule(), 5, 1.0), {}, "sampler"),
-        (SAMPLER, {"purpose": "calibrate"}, "other samples"),
-    ):
-        with pytest.raises(BadInput, match=says):
-            run_arms([Arm(made.network, made.correction)], sampler, samples=8, sites=False, **options)
+    for more in ((), (TrajectoryRanges(16, steps=Steps.SCHEME),)):
+        made = recipe(*stages, *more).prepare(task(tiny_model))
+        run(made)
+        for sampler, options, says in (
+            (DDIM(NoiseSchedule(), 4, 0.5), {}, "sampler.eta"),
+            (SAMPLER, {"purpose": "calibrate"}, "other samples"),
+        ):
+            with pytest.raises(BadInput, match=says):
+                run_arms([Arm(made.network, made.correction)], sampler, samples=8, sites=False, **options)
 
 
 def test_step_bits__refuse_what_they_cannot_have(tiny_model) -> None:
@@ -258,10 +259,10 @@ def test_step_bits__refuse_what_they_cannot_have(tiny_model) -> None:
         recipe(schedule).prepare(task(tiny_model))
     with pytest.raises(BadInput, match="start from the plain scheme"):
         recipe(UseScheme("w{w}g4a{a}"), TrajectoryRanges(8), schedule).prepare(task(tiny_model))
-    with pytest.raises(BadInput, match="need 17 bits, 16 at most.*at most 12 activation bits"):
+    with pytest.raises(BadInput, match=r"need 17 bits, 16 at most.*at most 12 activation bits"):
         PTQD_MIXED.prepare(task(tiny_model, "w4a13"))
+    clipping = DDPM(NoiseSchedule(), 4, clip_sample=True)
     with pytest.raises(BadInput, match="absorption needs a linear update"):
-        clipping = DDPM(NoiseSchedule(), 4, clip_sample=True)
         PTQD_MIXED.prepare(task(tiny_model, sampler=clipping), report=lambda *_: pytest.fail("work began"))
     for make, says in (
         (lambda: SNRRule(above=(0,)), "two at least"),
