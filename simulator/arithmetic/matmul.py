@@ -10,9 +10,9 @@ import numpy as np
 from samplers.errors import BadInput
 from simulator.arithmetic.accumulator import Accumulator, Count, ZeroPoint
 from simulator.arithmetic.arguments import require_integer, require_integers, require_kind, require_shape
-from simulator.arithmetic.exact import require_code_array
+from simulator.arithmetic.exact import exact_matmul, require_code_array
 from simulator.arithmetic.pair_accumulator import PairAccumulator, pair_sums, require_pairs
-from simulator.arithmetic.register import register_sums
+from simulator.arithmetic.register import are_codes, register_sums
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ def integer_matmul(
         return replace(found, values=found.values.reshape(*x.shape[:-1], len(w)))
     batches = prod(leading)
     left, right = (np.broadcast_to(a, (*leading, *a.shape[-2:])).reshape(batches, *a.shape[-2:]) for a in (x, w))
+    if accumulator == Accumulator() and left.size and right.size and are_codes(left, right, x_zero, w_zero):
+        offset = check_bias(bias, w.shape[-2])
+        require_int64(left, right, x_zero, w_zero, offset, left.shape[-1])
+        left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+        sums = exact_matmul(left, right, x_zero, w_zero) + offset  # of all batches in one call
+        return Accumulated(sums.reshape(*leading, *sums.shape[1:]), None if count is Count.NONE else 0)
     parts = [
         multiply_rows(a, b, accumulator, x_zero, w_zero, bias, count, a.shape[1])
         for a, b in zip(left, right, strict=True)

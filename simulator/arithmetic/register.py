@@ -55,7 +55,7 @@ def exact_sums(x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray) ->
 
     Bytes run in the tile; zero points that are no codes of their type, and empty operands, in the general kernel.
     """
-    if x.size and w.size and _is_code(x_zero, x) and all(_is_code(zero, w) for zero in (w_zero.min(), w_zero.max())):
+    if x.size and w.size and are_codes(x, w, x_zero, w_zero):
         return exact_matmul(x, w, int(x_zero), w_zero)
     return _step_by_step(x, w, x_zero, w_zero, np.zeros(len(w), np.int64), Accumulator(), Count.NONE)[0]
 
@@ -76,9 +76,14 @@ def _step_by_step(
     return out, int(lost)
 
 
+def are_codes(x: np.ndarray, w: np.ndarray, x_zero: int, w_zero: np.ndarray) -> bool:
+    """Whether every zero point is a code of its operand's type."""
+    return _is_code(x_zero, x) and _is_code(w_zero.min(), w) and _is_code(w_zero.max(), w)
+
+
 def _is_code(zero: int, codes: np.ndarray) -> bool:
     info = np.iinfo(codes.dtype)
-    return info.min <= zero <= info.max
+    return bool(info.min <= zero <= info.max)
 
 
 def _farthest(codes: np.ndarray, zero: np.ndarray) -> int:

@@ -14,7 +14,6 @@ from noise_models.precision.budget_rule import budgeted_policy
 from noise_models.precision.candidates import Candidates
 from noise_models.precision.comparison import compare_policies, uniform_policies
 from noise_models.precision.gains import gains_named, gaussian_gains
-from noise_models.precision.measurement import candidate_table
 from noise_models.precision.network_gains import network_gains
 from noise_models.precision.policy import Policy, step_parts
 from noise_models.precision.ptqd_rule import ptqd_policy
@@ -23,14 +22,15 @@ from noise_models.propagation.error_recursion import require_linear
 from samplers.errors import BadInput
 from samplers.sampler import Sampler
 from simulator.calibration.steps import StepSets
-from simulator.calibration.trajectory import PURPOSE, calibrate_ranges
+from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument.quantized import QuantizedModel
 from simulator.instrument.scheme import Scheme
 from simulator.instrument.survey import survey
 from simulator.models.conditioning import Conditioning
 from simulator.models.registry import Model
-from simulator.paired import INJECTED, Arm, run_arms
+from simulator.paired import Arm, run_arms
 from studies.precision.job import NETWORK, PrecisionJob
+from studies.precision.measuring import measure_candidates
 from studies.precision.quality import QualityScale, measure_policies, quality_scale
 
 GAIN_SAMPLES = 64
@@ -44,7 +44,6 @@ class Study:
     """A study that was checked: everything that bad input could break is already built.
 
     Attributes:
-        bops: (group, candidate) of one forward pass.
         budgets: by name, bit operations over all steps.
         gains: None for those of the network.
         scale: what images are measured on; None measures none.
@@ -55,7 +54,6 @@ class Study:
     candidates: Candidates
     sampler: Sampler
     rules: tuple[str, ...]
-    bops: np.ndarray
     budgets: Mapping[str, int]
     gains: xr.DataArray | None
     conditioning: Conditioning | None
@@ -107,7 +105,7 @@ def plan_study(job: PrecisionJob, model: Model) -> Study:
     gains = _gains(job, sampler)
     budgets = _budgets(job, candidates, bops, steps)
     scale = quality_scale(model, inner.model, options.quality_samples) if options.quality_samples else None
-    return Study(job, model, candidates, sampler, rules, bops, budgets, gains, conditioning, scale)
+    return Study(job, model, candidates, sampler, rules, budgets, gains, conditioning, scale)
 
 
 def _gains(job: PrecisionJob, sampler: Sampler) -> xr.DataArray | None:
@@ -170,12 +168,9 @@ def execute_study(study: Study, report: Report, kernels_ready: Callable[[], None
     def network(scheme: Scheme) -> QuantizedModel:
         return QuantizedModel(study.model, scheme, ranges, conditioning=study.conditioning)
 
-    measured = [network(scheme) for row in study.candidates.measured() for scheme in row]
-    fits = run_arms(
-        [Arm(each) for each in measured], study.sampler, purpose=PURPOSE, kinds=(INJECTED,), sites=False,
-        progress=progress("measuring candidates"), **fit_set,
-    )  # fmt: skip
-    table = candidate_table(study.candidates, fits, study.bops)
+    table = measure_candidates(
+        study.candidates, network, study.sampler, progress=progress("measuring candidates"), **fit_set
+    )
     gains = study.gains
     if gains is None:
         gains = network_gains(

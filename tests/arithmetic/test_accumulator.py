@@ -195,3 +195,22 @@ def test_accumulate__refuses_bad_input(case):
     with pytest.raises(BadInput) as caught:
         BAD[case]()
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(("x_type", "w_type"), [(np.uint8, np.int8), (np.uint16, np.uint8), (np.uint16, np.uint16)])
+def test_integer_matmul__of_batches_is_that_of_each_matrix(x_type, w_type):
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, np.iinfo(x_type).max, (3, 1, 2, 5), endpoint=True).astype(x_type)
+    w = rng.integers(np.iinfo(w_type).min, np.iinfo(w_type).max, (4, 6, 5), endpoint=True).astype(w_type)
+    zeros, bias = rng.integers(0, 100, 6), rng.integers(-(2**31), 2**31, 6)
+    for accumulator in (Accumulator(), Accumulator(bits=20, overflow=Overflow.WRAP)):
+        got = integer_matmul(x, w, accumulator, x_zero=77, w_zero=zeros, bias=bias)
+        assert got.values.shape == (3, 4, 2, 6)
+        assert got.values.dtype == np.int64
+        for i, j in np.ndindex(3, 4):
+            want, _ = reference(x[i, 0], w[j].tolist(), accumulator, 77, zeros, bias)
+            assert got.values[i, j].tolist() == want
+    outside = integer_matmul(x, w, Accumulator(), x_zero=-5, w_zero=zeros)  # a zero point that is no code
+    first = [[sum((int(a) + 5) * (int(b) - int(z)) for a, b in zip(row, column, strict=True))
+              for column, z in zip(w[0], zeros, strict=True)] for row in x[0, 0]]  # fmt: skip
+    assert outside.values[0, 0].tolist() == first

@@ -22,6 +22,7 @@ from studies.recipes.catalogue import find, shipped
 from studies.recipes.recipe import Recipe, Source
 from studies.recipes.stages.collected import CollectedRanges
 from studies.recipes.stages.correction import FitCorrection
+from studies.recipes.stages.head_groups import HeadGroupedRanges
 from studies.recipes.stages.intervals import FitIntervals
 from studies.recipes.stages.ranges import Steps, TrajectoryRanges
 from studies.recipes.stages.reconstruction import Reconstruct
@@ -35,7 +36,7 @@ SOURCE = Source("a paper", "somebody", "somewhere")
 
 TINY = FineTuning(steps=2, batch_size=8, warmup_steps=1, evaluate_every=2, draws=16, start_samples=16)
 
-HEAVY = Reconstruct | FineTune | FitIntervals
+HEAVY = Reconstruct | FineTune | FitIntervals | HeadGroupedRanges
 
 
 def by_weight() -> list:
@@ -58,6 +59,8 @@ def small(recipe: Recipe) -> Recipe:
                 if (how := getattr(stage.method, name)) is not None
             }
             changes["method"] = dataclasses.replace(stage.method, **learn)
+        if hasattr(stage, "points"):
+            changes["points"] = dataclasses.replace(stage.points, samples=16, observed=8)
         if isinstance(stage, FineTune):
             changes["settings"] = TINY
         if isinstance(stage, FitIntervals):

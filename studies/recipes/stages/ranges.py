@@ -9,6 +9,7 @@ from typing import Any
 from simulator.calibration.observers import MinMax, Observer
 from simulator.calibration.steps import ALL_STEPS, StepSets
 from simulator.calibration.trajectory import calibrate_ranges
+from simulator.instrument.scheme import Scheme
 from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Report
 from studies.recipes.task import Task
@@ -23,14 +24,19 @@ class Steps(Enum):
     """One range, observed at the first step alone."""
     EACH = "each"
     """A range for every step."""
+    SCHEME = "scheme"
+    """A range for every run of steps that the scheme treats alike."""
 
-    def sets(self, count: int) -> StepSets:
+    def sets(self, count: int, scheme: Scheme) -> StepSets:
         """The step sets of a sampler of ``count`` steps."""
         match self:
             case Steps.NOISIEST:
                 return StepSets.observed_at(0)
             case Steps.EACH:
                 return StepSets.each(count)
+            case Steps.SCHEME:
+                edges = {edge for rule in scheme.rules for edge in rule.steps or ()}
+                return StepSets.partition(*sorted(edge for edge in {*edges, count} if 0 < edge <= count))
         return ALL_STEPS
 
 
@@ -61,7 +67,8 @@ class TrajectoryRanges:
         task = preparation.task
         ranges = calibrate_ranges(
             preparation.model, task.sampler, samples=self.samples, seed=preparation.seed, batch_size=task.batch_size,
-            observer=self.observer, steps=self.steps.sets(task.steps), outputs=preparation.scheme.requantizes,
-            conditioning=task.conditioning, progress=lambda done, total: report("calibrating ranges", done, total),
+            observer=self.observer, steps=self.steps.sets(task.steps, preparation.scheme),
+            outputs=preparation.scheme.requantizes, conditioning=task.conditioning,
+            progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
         return replace(preparation, ranges=ranges)
