@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simulator.arithmetic.quantizer import QuantSpec
-from simulator.calibration.collection.order import OneStep, Order
+from simulator.calibration.collection.order import Mixed, OneStep, Order
 from simulator.calibration.collection.policy import Collection
 from simulator.calibration.collection.set_ranges import calibrate_on_set
 from simulator.calibration.collection.trajectories import collect
@@ -27,7 +27,8 @@ class CollectedRanges:
         collection: which points.
         samples: trajectories of the stream "calibrate" that they are picked from.
         observer: how bounds are found.
-        order: of the passes, which moving averages depend on.
+        order: of the passes, which moving averages depend on; a random one is drawn with the preparation's seed,
+            whatever its own.
     """
 
     collection: Collection
@@ -40,7 +41,7 @@ class CollectedRanges:
         """Its arguments."""
         return {
             "collection": self.collection.config(), "samples": self.samples, "observer": self.observer.config(),
-            "order": self.order.config(),
+            "order": self.order.config()["name"],
         }  # fmt: skip
 
     def require(self, task: Task) -> None:
@@ -54,9 +55,10 @@ class CollectedRanges:
             batch_size=task.batch_size, conditioning=task.conditioning,
             progress=lambda done, total: report("collecting", done, total),
         )  # fmt: skip
+        order = replace(self.order, seed=preparation.seed) if isinstance(self.order, Mixed) else self.order
         ranges = calibrate_on_set(
             preparation.model, points, observer=self.observer, outputs=preparation.scheme.requantizes,
-            specs=operand_specs(preparation), batch_size=task.batch_size, order=self.order,
+            specs=operand_specs(preparation), batch_size=task.batch_size, order=order,
             conditioning=task.conditioning, progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
         histogram = [int(count) for count in points.histogram(task.steps)]
