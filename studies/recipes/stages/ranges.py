@@ -11,6 +11,7 @@ from simulator.calibration.steps import ALL_STEPS, StepSets
 from simulator.calibration.trajectory import calibrate_ranges
 from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Report
+from studies.recipes.stages.collected import operand_specs
 from studies.recipes.task import Task
 
 
@@ -62,6 +63,7 @@ class TrajectoryRanges:
         ranges = calibrate_ranges(
             preparation.model, task.sampler, samples=self.samples, seed=preparation.seed, batch_size=task.batch_size,
             observer=self.observer, steps=self.steps.sets(task.steps), outputs=preparation.scheme.requantizes,
-            conditioning=task.conditioning, progress=lambda done, total: report("calibrating ranges", done, total),
+            specs=operand_specs(preparation) if self.observer.needs_spec else None, conditioning=task.conditioning,
+            progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
         return replace(preparation, ranges=ranges)
