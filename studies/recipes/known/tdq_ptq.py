@@ -13,6 +13,7 @@ RECIPE = Recipe(
     (TrajectoryRanges(), FitIntervals()),
     (
         "Scales minimise each operand's own error; the paper fits them in block reconstruction.",
+        "Weights are symmetric, as in every recipe here; the paper's have zero points.",
         "The last layer starts at zero, so that the scale starts where it should (variant exact).",
     ),
 )
