@@ -166,7 +166,7 @@ class RotateLayers:
 class LowRankBranches:
     """SVDQuant: a low-rank branch at 16 bits takes what a layer's residual could not hold.
 
-    The first and the last layer get none: every scheme has them at 8 bits, and a branch as wide as the last layer, whose
+    The first and the last layer get none: schemes have them at 8 bits, and a branch as wide as the last layer, whose
     outputs are few, would be that layer at 16.
 
     Args:
