@@ -16,7 +16,7 @@ RECIPE = Recipe(
     ),
     (
         UseScheme("w{w}a{a}", (Rule(("@pv",), Settings(probability_format=ProbabilityFormat.LOG_SQRT2)),)),
-        RescaleNorms(observer=PercentileSearch()),
+        RescaleNorms(observer=PercentileSearch(bins=2048)),
         WeightRanges(PercentileSearch()),
     ),
     (
