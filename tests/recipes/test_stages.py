@@ -15,6 +15,7 @@ from simulator.calibration.observers import MinMax
 from simulator.calibration.ranges import WEIGHT
 from simulator.calibration.search import LpSearch
 from simulator.calibration.transforms.low_rank import LowRank
+from simulator.instrument.scheme import Rule, Scheme, Settings
 from studies.recipes.catalogue import find
 from studies.recipes.preparation import Preparation
 from studies.recipes.stages import collected
@@ -56,6 +57,16 @@ def test_trajectory_ranges__search_for_the_bits_that_the_task_has(tiny_model, on
     extremes = TrajectoryRanges(8).apply(start(tiny_model, "w8a3"), silent).ranges
     narrower = [searched.bounds[key][1] < extremes.bounds[key][1] for key in extremes.bounds]
     assert any(narrower)
+
+
+def test_searched_ranges__refuse_bits_that_change_with_the_step(tiny_model, one_thread) -> None:
+    few = Rule(("qkv",), Settings(activation_bits=4), steps=(0, 2))
+    given = replace(start(tiny_model), scheme=Scheme(rules=(few,)))
+    assert TrajectoryRanges(8).apply(given, silent).ranges is not None
+    assert CollectedRanges(Normal(), 8).apply(given, silent).ranges is not None
+    for stage in (TrajectoryRanges(8, SEARCH), CollectedRanges(Normal(), 8, SEARCH)):
+        with pytest.raises(BadInput, match="the same one at every step"):
+            stage.apply(given, silent)
 
 
 def test_weight_ranges__clip_weights_and_say_so(tiny_model, one_thread) -> None:
