@@ -13,7 +13,7 @@ import pytest
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule
 from simulator import Arm, Scheme, run_arms
 from simulator.calibration.intervals.fitting import IntervalFit
-from simulator.calibration.search import LpSearch
+from simulator.calibration.search import LpSearch, PercentileSearch
 from simulator.calibration.training.settings import FineTuning
 from simulator.models.registry import Model, load
 from studies import cli
@@ -28,6 +28,7 @@ from studies.recipes.stages.ranges import Steps, TrajectoryRanges
 from studies.recipes.stages.reconstruction import Reconstruct
 from studies.recipes.stages.scheme import UseScheme
 from studies.recipes.stages.training import FineTune
+from studies.recipes.stages.transforms import RescaleNorms
 from studies.recipes.task import Bits, Task
 
 SAMPLER = DDIM(NoiseSchedule(), 4, 1.0)
@@ -65,6 +66,8 @@ def small(recipe: Recipe) -> Recipe:
             changes["settings"] = TINY
         if isinstance(stage, FitIntervals):
             changes["fit"] = IntervalFit(iterations=2)
+        if isinstance(stage, RescaleNorms):
+            changes["observer"] = PercentileSearch(bins=256)
         return dataclasses.replace(stage, **changes)
 
     return dataclasses.replace(recipe, stages=tuple(map(shrunk, recipe.stages)))

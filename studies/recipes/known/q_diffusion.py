@@ -20,6 +20,7 @@ RECIPE = Recipe(
     (
         "1000 iterations per block on 1024 points, not 20000 on 5120.",
         "Softmax outputs have the bits of the other activations; the paper gives them their own.",
+        "Weights are symmetric, as in every recipe here; the released code's have zero points.",
         "A sampler with fewer than 20 steps is observed at all of them.",
     ),
 )

@@ -1,9 +1,11 @@
 """RepQ-ViT as PTQ4DiT's baseline RepQ*: norms re-scaled to one scale."""
 
+from simulator.calibration.search import PercentileSearch
 from simulator.instrument.scheme import ProbabilityFormat, Rule, Settings
 from studies.recipes.recipe import Recipe, Source
 from studies.recipes.stages.scheme import UseScheme
 from studies.recipes.stages.transforms import RescaleNorms
+from studies.recipes.stages.weights import WeightRanges
 
 RECIPE = Recipe(
     "repq",
@@ -14,10 +16,13 @@ RECIPE = Recipe(
     ),
     (
         UseScheme("w{w}a{a}", (Rule(("@pv",), Settings(probability_format=ProbabilityFormat.LOG_SQRT2)),)),
-        RescaleNorms(),
+        RescaleNorms(observer=PercentileSearch(bins=2048)),
+        WeightRanges(PercentileSearch()),
     ),
     (
         "The common zero point is rounded to an integer.",
-        "The largest softmax output is the calibrated one; the released code searches among percentiles.",
+        "Percentiles of softmax outputs are judged by the error of a uniform quantizer; what rounds below the last "
+        "log-sqrt2 code stays there, as the paper writes, where the released code puts 0.",
+        "Weights are symmetric, as in every recipe here; the released code's have zero points.",
     ),
 )  # fmt: skip

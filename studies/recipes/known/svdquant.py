@@ -13,6 +13,8 @@ RECIPE = Recipe(
     (BalanceChannels(SmoothQuant()), LowRankBranches(LowRank(16)), TrajectoryRanges()),
     (
         "The branch runs in 16-bit integers, not floats, with rank 16 for these layers of 96 channels (paper: 32).",
-        "Factors are not refitted.",
+        "Factors are not refitted, and smoothing has the exponent 0.5; the released code searches it for each layer.",
+        "Activations have one static scale per tensor; the paper's are dynamic, in groups of 64.",
+        "Convolutions have no branch, and what follows an activation is not smoothed: of a UNet this leaves little.",
     ),
 )

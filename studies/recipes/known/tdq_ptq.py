@@ -13,7 +13,7 @@ RECIPE = Recipe(
     (TrajectoryRanges(), FitIntervals()),
     (
         "Scales minimise each operand's own error; the paper fits them in block reconstruction.",
-        "Weights are symmetric; the paper's are asymmetric, both per channel.",
+        "Weights are symmetric, as in every recipe here; the paper's have zero points.",
         "The last layer starts at zero, so that the scale starts where it should (variant exact).",
     ),
 )

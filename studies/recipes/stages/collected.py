@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from samplers.errors import BadInput
 from simulator.arithmetic.quantizer import QuantSpec
-from simulator.calibration.collection.order import OneStep, Order
+from simulator.calibration.collection.order import Mixed, OneStep, Order
 from simulator.calibration.collection.policy import Collection
 from simulator.calibration.collection.set_ranges import calibrate_on_set
 from simulator.calibration.collection.trajectories import collect
@@ -27,7 +28,8 @@ class CollectedRanges:
         collection: which points.
         samples: trajectories of the stream "calibrate" that they are picked from.
         observer: how bounds are found.
-        order: of the passes, which moving averages depend on.
+        order: of the passes, which moving averages depend on; a random one is drawn with the preparation's seed,
+            whatever its own.
     """
 
     collection: Collection
@@ -40,7 +42,7 @@ class CollectedRanges:
         """Its arguments."""
         return {
             "collection": self.collection.config(), "samples": self.samples, "observer": self.observer.config(),
-            "order": self.order.config(),
+            "order": self.order.config()["name"],
         }  # fmt: skip
 
     def require(self, task: Task) -> None:
@@ -54,10 +56,12 @@ class CollectedRanges:
             batch_size=task.batch_size, conditioning=task.conditioning,
             progress=lambda done, total: report("collecting", done, total),
         )  # fmt: skip
+        order = replace(self.order, seed=preparation.seed) if isinstance(self.order, Mixed) else self.order
         ranges = calibrate_on_set(
             preparation.model, points, observer=self.observer, outputs=preparation.scheme.requantizes,
-            specs=operand_specs(preparation), batch_size=task.batch_size, order=self.order,
-            conditioning=task.conditioning, progress=lambda done, total: report("calibrating ranges", done, total),
+            specs=operand_specs(preparation) if self.observer.needs_spec else None, batch_size=task.batch_size,
+            order=order, conditioning=task.conditioning,
+            progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
         histogram = [int(count) for count in points.histogram(task.steps)]
         return replace(preparation, ranges=ranges).noting(self.name, points_per_step=histogram)
@@ -72,7 +76,20 @@ def fitted(collection: Collection, steps: int) -> Collection:
 
 
 def operand_specs(preparation: Preparation) -> dict[tuple[SiteKey, str], QuantSpec]:
-    """What each operand's ranges are for; observers that search need to know."""
+    """What each operand's ranges are for; observers that search need to know.
+
+    Raises:
+        BadInput: an operand that has other bits at other steps.
+    """
     plan = Plan(preparation.scheme, survey(preparation.model, conditioning=preparation.task.conditioning))
-    treatments = ((facts.key, plan.at(facts.key, 0)) for facts in plan.sites)
-    return {(key, role): operand.spec for key, treatment in treatments for role, operand in treatment.operands.items()}
+    found: dict[tuple[SiteKey, str], QuantSpec] = {}
+    for facts in plan.sites:
+        for treatment in plan.treatments(facts.key):
+            for role, operand in treatment.operands.items():
+                if found.setdefault((facts.key, role), operand.spec) != operand.spec:
+                    raise BadInput(
+                        "what is fitted to a format needs the same one at every step",
+                        got=f"{found[facts.key, role].format} and {operand.spec.format} at {facts.key} {role}",
+                        fix="calibrate by an observer that needs none, such as MinMax()",
+                    )
+    return found

@@ -12,6 +12,7 @@ from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument.scheme import Scheme
 from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Report
+from studies.recipes.stages.collected import operand_specs
 from studies.recipes.task import Task
 
 
@@ -68,7 +69,8 @@ class TrajectoryRanges:
         ranges = calibrate_ranges(
             preparation.model, task.sampler, samples=self.samples, seed=preparation.seed, batch_size=task.batch_size,
             observer=self.observer, steps=self.steps.sets(task.steps, preparation.scheme),
-            outputs=preparation.scheme.requantizes, conditioning=task.conditioning,
+            outputs=preparation.scheme.requantizes,
+            specs=operand_specs(preparation) if self.observer.needs_spec else None, conditioning=task.conditioning,
             progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
         return replace(preparation, ranges=ranges)

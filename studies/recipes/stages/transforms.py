@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,14 +14,18 @@ from simulator.calibration.balancing.layer_scales import rescale_norms
 from simulator.calibration.balancing.rules import BalancingRule
 from simulator.calibration.balancing.salience import collect_salience
 from simulator.calibration.channels import PerChannel
+from simulator.calibration.observers import MinMax, Observer
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.calibration.transforms.concatenations import concatenations_of
 from simulator.calibration.transforms.hadamard import Rotation, rotate
+from simulator.calibration.transforms.layers import linear_layers
 from simulator.calibration.transforms.low_rank import LowRank, add_low_rank_branches
 from simulator.calibration.transforms.shortcuts import split_shortcuts
 from simulator.instrument.scheme import Scheme
+from simulator.instrument.survey import survey
 from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Report
+from studies.recipes.stages.collected import operand_specs
 from studies.recipes.task import Task
 
 
@@ -74,14 +79,16 @@ class RescaleNorms:
 
     Args:
         samples: that ranges per channel, and then those of the new network, are found on.
+        observer: how both are found.
     """
 
     samples: int = 256
+    observer: Observer = MinMax()  # noqa: RUF009 - an immutable value
     name = "layer scales"
 
     def config(self) -> dict[str, Any]:
-        """Its argument."""
-        return {"samples": self.samples}
+        """Its arguments."""
+        return {"samples": self.samples, "observer": self.observer.config()}
 
     def require(self, task: Task) -> None:
         """A network whose layers are known.
@@ -97,6 +104,7 @@ class RescaleNorms:
         common: dict[str, Any] = {
             "samples": self.samples, "seed": preparation.seed, "batch_size": task.batch_size,
             "conditioning": task.conditioning, "progress": lambda d, n: report("calibrating ranges", d, n),
+            "observer": self.observer, "specs": operand_specs(preparation) if self.observer.needs_spec else None,
         }  # fmt: skip
         channels = calibrate_ranges(preparation.model, task.sampler, granularity=PerChannel(), **common)
         rescaled = rescale_norms(preparation.model, channels, task.bits.activations)
@@ -158,6 +166,9 @@ class RotateLayers:
 class LowRankBranches:
     """SVDQuant: a low-rank branch at 16 bits takes what a layer's residual could not hold.
 
+    The first and the last layer get none: schemes have them at 8 bits, and a branch as wide as the last layer, whose
+    outputs are few, would be that layer at 16.
+
     Args:
         low_rank: rank and layers.
         group_size: input channels that share a scale of the residual.
@@ -178,7 +189,11 @@ class LowRankBranches:
 
     def apply(self, preparation: Preparation, report: Report) -> Preparation:
         """The network with branches, and the scheme that tells them apart."""
-        made = add_low_rank_branches(preparation.model, self.low_rank)
+        sites = survey(preparation.model, conditioning=preparation.task.conditioning)
+        edges = {facts.key.module for facts in sites if facts.edge}
+        inner = [path for path in linear_layers(preparation.model.module, self.low_rank.layers) if path not in edges]
+        low_rank = replace(self.low_rank, layers=tuple(map(glob.escape, inner)))
+        made = add_low_rank_branches(preparation.model, low_rank)
         before = preparation.scheme
         rules = (
             *made.residual_rules(preparation.task.bits.weights, self.group_size), *before.rules,
