@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from samplers.errors import BadInput
@@ -123,20 +124,25 @@ class Recipe:
         for stage in self.stages:
             stage.require(task)
 
-    def prepare(self, task: Task, *, seed: int = 0, report: Report = lambda *_: None) -> Prepared:
+    def prepare(
+        self, task: Task, *, seed: int = 0, report: Report = lambda *_: None, folder: Path | None = None
+    ) -> Prepared:
         """Quantize.
 
         Args:
             task: what.
             seed: of calibration data and of all that is optimised.
             report: called with (what is being done, steps done, steps in all).
+            folder: where reconstruction and training keep what is done, and go on from; the result has the same bits.
 
         Raises:
             BadInput: the task lacks what a stage needs, before the work.
         """
         self.require(task)
         started = time.perf_counter()
-        preparation = Preparation.of(task, seed)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        preparation = Preparation.of(task, seed, folder)
         for stage in self.stages:
             preparation = stage.apply(preparation, report)
         return Prepared(

@@ -136,6 +136,30 @@ def test_recipe__learns_scales_from_those_of_least_error(name: str) -> None:
     assert before.observer == LpSearch(learn.p)
 
 
+@pytest.mark.parametrize("name", ["adaround", pytest.param("lsq", marks=pytest.mark.slow), "fine-tuned"])
+def test_recipe__goes_on_where_it_was_stopped(tiny_model, one_thread, tmp_path, name) -> None:
+    model = tiny_model if name == "adaround" else load("digits-unet")
+    recipe, bits = small(shipped()[name]), ("w4a8", "w8a8") if name == "fine-tuned" else ("w4a8",)
+    whole = [recipe.prepare(Task(model, SAMPLER, Bits.parse(text), batch_size=16)) for text in bits]
+    long, heard = {"adaround": "reconstruction (adaround)"}.get(name, "training"), []
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == long and done == (5 if name == "adaround" else total):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recipe.prepare(Task(model, SAMPLER, Bits.parse(bits[0]), batch_size=16), report=stop, folder=tmp_path / "new")
+    for text, expected in zip(bits, whole, strict=True):
+        task, heard = Task(model, SAMPLER, Bits.parse(text), batch_size=16), []
+        again = recipe.prepare(task, report=lambda *at, to=heard: to.append(at), folder=tmp_path / "new")
+        begun = next((done for what, done, _ in heard if what == long), None)
+        assert (
+            begun is None if name != "adaround" else begun == 2
+        )  # a whole unit; a control trained at one width serves all
+        assert again.log == expected.log
+        assert again.network.model.weights_digest == expected.network.model.weights_digest
+
+
 def test_stages__do_what_they_say(tiny_model, one_thread) -> None:
     task = Task(tiny_model, SAMPLER, Bits(4, 8), batch_size=16)
     stages = (UseScheme("w{w}g8a{a}-dyn"), TrajectoryRanges(16, steps=Steps.EACH))

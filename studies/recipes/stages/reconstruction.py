@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from samplers.errors import BadInput
@@ -61,7 +62,7 @@ class Reconstruct:
         )  # fmt: skip
         found = reconstruct(
             preparation.model, preparation.scheme, preparation.ranges, points, self.method, seed=preparation.seed,
-            conditioning=task.conditioning,
+            conditioning=task.conditioning, folder=self._place(preparation),
             progress=lambda done, total: report(f"reconstruction ({self.method.name})", done, total),
         )  # fmt: skip
         assert found is not None
@@ -71,3 +72,13 @@ class Reconstruct:
         ]
         made = replace(preparation, model=found.model, ranges=found.ranges)
         return made.noting(self.name, diverged=found.diverged, units=logs)
+
+    def _place(self, preparation: Preparation) -> Path | None:
+        assert preparation.ranges is not None
+        return preparation.place(
+            self.name,
+            {
+                **self.config(), "scheme": preparation.scheme.config(), "ranges": preparation.ranges.source,
+                "sampler": preparation.task.sampler.config(),
+            },
+        )  # fmt: skip

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from simulator.calibration.training.data import training_set
 from simulator.calibration.training.methods import Control, Method
@@ -48,7 +51,8 @@ class FineTune:
         """The trained network, with its ranges if the method learned any."""
         trained = fine_tune(
             preparation.model, preparation.scheme, self.method, self.settings, seed=preparation.seed,
-            threads=get_threads(), progress=lambda done, total: report("training", done, total),
+            threads=get_threads(), checkpoint=self._place(preparation),
+            progress=lambda done, total: report("training", done, total),
         )  # fmt: skip
         assert trained is not None
         log = trained.log
@@ -57,6 +61,20 @@ class FineTune:
             ranges=trained.ranges(preparation.task.sampler) if trained.learned else None,
         )  # fmt: skip
         return made.noting(
-            self.name, preset=self.settings.preset, judgements=[list(one) for one in log.judgements],
-            chosen_step=log.chosen_step, diverged=log.diverged,
+            self.name, preset=self.settings.preset, losses=_curve(log.losses), chosen_step=log.chosen_step,
+            judgements=[list(one) for one in log.judgements], diverged=log.diverged,
         )  # fmt: skip
+
+    def _place(self, preparation: Preparation) -> Path | None:
+        """A control knows no scheme, so that one training serves every width."""
+        scheme = {} if isinstance(self.method, Control) else {"scheme": preparation.scheme.config()}
+        return preparation.place(self.name, {**self.config(), **scheme})
+
+
+CURVE_STEPS = 20
+
+
+def _curve(losses: np.ndarray) -> list[float]:
+    """The loss curve: means of ``CURVE_STEPS`` steps each, 6 digits; the last of what is left."""
+    parts = (losses[at : at + CURVE_STEPS] for at in range(0, len(losses), CURVE_STEPS))
+    return [float(f"{part.mean():.6g}") for part in parts]
