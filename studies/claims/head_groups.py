@@ -5,27 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from simulator.calibration.channel_grouping import even_groups, grouped_ranges
-from simulator.calibration.channels import PerHeadChannel, heads_and_channels
-from simulator.calibration.ranges import Ranges
+from simulator.calibration.channel_grouping import grouped_ranges
+from simulator.calibration.channels import PerHeadChannel
+from simulator.calibration.head_grouping import HEAD_SITES, head_groups, head_shapes
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument.scheme import Rule, Settings
-from simulator.instrument.scheme.patterns import select
-from simulator.instrument.sites import SiteKey
 from simulator.instrument.survey import survey
 from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Report
 from studies.recipes.task import Task
 
-SITES = ("@attention", "@output")
-"""Where attention channels are operands: QK^T, P V, and the projection that reads all heads."""
-
 
 def head_group_rule(groups: int) -> Rule:
     """The rule that lets operands of attention have so many groups."""
-    return Rule(SITES, Settings(activation_groups=groups))
+    return Rule(HEAD_SITES, Settings(activation_groups=groups))
 
 
 @dataclass(frozen=True)
@@ -48,13 +41,12 @@ class HeadGroupRanges:
         return {"groups": self.groups, "samples": self.samples}
 
     def require(self, task: Task) -> None:
-        """Attention with projections of the customary names.
+        """Attention with projections of the customary names, and an axis of heads.
 
         Raises:
             BadInput: there is none.
         """
-        for pattern in SITES:
-            select(pattern, survey(task.model, conditioning=task.conditioning))
+        head_shapes(survey(task.model, conditioning=task.conditioning))
 
     def apply(self, preparation: Preparation, report: Report) -> Preparation:
         """The ranges."""
@@ -64,23 +56,5 @@ class HeadGroupRanges:
             granularity=PerHeadChannel(), conditioning=task.conditioning,
             progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
-        outputs = select("@output", survey(preparation.model, conditioning=task.conditioning))
-        return replace(preparation, ranges=grouped_ranges(fine, head_groups(fine, outputs, self.groups)))
-
-
-def head_groups(fine: Ranges, outputs: frozenset[SiteKey], count: int) -> dict[tuple[SiteKey, str, str], np.ndarray]:
-    """The group of every attention channel, by operand.
-
-    Args:
-        fine: ranges of ``PerHeadChannel()``.
-        outputs: sites of the output projections.
-        count: groups of each operand.
-    """
-    found = {}
-    for (site, role, name), (low, _) in fine.bounds.items():
-        axes = heads_and_channels(role, low.ndim)
-        if axes is not None:
-            found[site, role, name] = even_groups(tuple(low.shape[axis] for axis in axes), count)
-        elif site in outputs and role == "input":
-            found[site, role, name] = even_groups((low.size,), count)
-    return found
+        shapes = head_shapes(survey(preparation.model, conditioning=task.conditioning))
+        return replace(preparation, ranges=grouped_ranges(fine, head_groups(fine, shapes, self.groups)))

@@ -8,11 +8,11 @@ import pytest
 import simulator
 from samplers.ddim import DDIM
 from simulator.calibration.channels import PerHeadChannel
+from simulator.calibration.head_grouping import head_groups, head_shapes
 from simulator.calibration.trajectory import calibrate_ranges
 from simulator.instrument.scheme import Scheme
-from simulator.instrument.scheme.patterns import select
 from simulator.instrument.survey import survey
-from studies.claims.head_groups import HeadGroupRanges, head_group_rule, head_groups
+from studies.claims.head_groups import HeadGroupRanges, head_group_rule
 from studies.recipes.recipe import Recipe, Source
 from studies.recipes.stages.ranges import TrajectoryRanges
 from studies.recipes.stages.scheme import UseScheme
@@ -31,8 +31,7 @@ def recipe(*stages) -> Recipe:
 def test_groups__are_whole_parts_of_heads_and_reach_the_output_projection(unet, one_thread) -> None:
     sampler = DDIM(unet.schedule, 2)
     fine = calibrate_ranges(unet, sampler, samples=4, granularity=PerHeadChannel())
-    outputs = select("@output", survey(unet))
-    found = head_groups(fine, outputs, 8)
+    found = head_groups(fine, head_shapes(survey(unet)), 8)
     roles = {(site.module.rpartition(".")[2], role): group for (site, role, _), group in found.items()}
     assert {role for _, role in roles} == {"query", "key", "value", "input"}
     assert roles["attention", "query"].shape == (4, 16)  # 4 heads of 16 channels, each in two groups

@@ -14,6 +14,8 @@ from torch import nn
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule
 from simulator import Arm, Scheme, run_arms
 from simulator.calibration.collection.entropies import Soft
+from simulator.calibration.collection.set_ranges import calibrate_on_set
+from simulator.calibration.head_grouping import most_groups
 from simulator.calibration.intervals.soft_groups import SoftGrouping
 from simulator.instrument.accounting import account
 from simulator.instrument.plan import Plan
@@ -24,10 +26,11 @@ from simulator.models.registry import Model
 from studies.recipes.known.apq_dm import RECIPE as APQ_DM
 from studies.recipes.known.ptq_attndm import RECIPE as PTQ_ATTNDM
 from studies.recipes.known.ptqd_mixed import RECIPE as PTQD_MIXED
+from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Recipe, Source
 from studies.recipes.stages.active import ActivePoints
 from studies.recipes.stages.channel_groups import ChannelGroups, HardGrouping
-from studies.recipes.stages.head_groups import HeadGroupedRanges, most_groups
+from studies.recipes.stages.head_groups import HeadGroupedRanges
 from studies.recipes.stages.ranges import Steps, TrajectoryRanges
 from studies.recipes.stages.scheme import UseScheme
 from studies.recipes.stages.step_bits import AttentionSchedule, ScheduleBits, SNRRule, key_bits
@@ -98,8 +101,11 @@ def test_channel_groups__of_inputs_are_hard_and_of_alike_steps(tiny_model, one_t
     assert roles == {("linear", "input"), ("conv2d", "input")}
     sizes = [ranges.bounds[key][0].size for key in ranges.groups]
     assert (min(sizes), max(sizes)) == (1, 3)  # one channel; twelve
-    for (_, role, _), (low, _) in ranges.bounds.items():
-        assert (low.ndim == 0) == (role != "input")
+    _, points = POINTS.collect(Preparation.of(task(tiny_model), 0), lambda *_: None)
+    plain = calibrate_on_set(tiny_model, points, steps=ranges.steps, batch_size=16)
+    for key, (low, high) in ranges.bounds.items():
+        assert (low.ndim == 0) == (key[1] != "input")
+        assert (low.min(), high.max()) == plain.bounds[key]
     treatments = {str(key): made.network.plan.at(key, 0) for key in (f.key for f in made.network.sites)}
     assert treatments["down:conv2d"].operands["input"].groups == 3
     assert treatments["qk"].operands["query"].groups == 1
@@ -140,10 +146,14 @@ def test_channel_groups__refuse_what_they_lack(tiny_model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "most", "groups"), [((4, 16), 8, 8), ((4, 24), 8, 8), ((2, 6), 8, 6), ((3, 5), 8, 3), ((4, 16), 1, 1)]
-)
-def test_most_groups__are_equal_and_cut_no_head_unequally(shape, most, groups) -> None:
-    assert most_groups(shape, most) == groups
+    ("shapes", "most", "groups"),
+    [
+        ([(4, 16)], 8, 8), ([(4, 24)], 8, 8), ([(2, 6)], 8, 6), ([(3, 5)], 8, 3), ([(4, 16)], 1, 1),
+        ([(4, 16), (2, 6)], 8, 4),
+    ],
+)  # fmt: skip
+def test_most_groups__are_equal_and_cut_no_head_unequally(shapes, most, groups) -> None:
+    assert most_groups(shapes, most) == groups
 
 
 def test_head_groups__are_of_attention_alone_and_whole_parts_of_heads(attending, one_thread) -> None:

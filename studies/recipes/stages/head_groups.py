@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Any
 
-from samplers.errors import BadInput
 from samplers.validation import require_int
-from simulator.calibration.channel_grouping import even_groups, grouped_ranges
-from simulator.calibration.channels import PerHeadChannel, heads_and_channels
+from simulator.calibration.channel_grouping import grouped_ranges
+from simulator.calibration.channels import PerHeadChannel
 from simulator.calibration.collection.set_ranges import calibrate_on_set
+from simulator.calibration.head_grouping import HEAD_SITES, head_groups, head_shapes, most_groups
 from simulator.instrument.scheme import Rule, Scheme, Settings
-from simulator.instrument.scheme.patterns import select
-from simulator.instrument.sites import SiteKey
-from simulator.instrument.survey import SiteFacts, survey
+from simulator.instrument.survey import survey
 from studies.recipes.preparation import Preparation
 from studies.recipes.recipe import Report
 from studies.recipes.stages.active import ActivePoints
 from studies.recipes.task import Task
-
-GROUPED = ("@attention", "@output")
-"""Query, key and value of the products, and the input of the projection after them, whose channels are heads' too."""
-
-ALL = "all"
-"""Name of the one step set."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +51,7 @@ class HeadGroupedRanges:
             BadInput: it has none.
         """
         self.points.require(task)
-        sites = survey(task.model, conditioning=task.conditioning)
-        for pattern in GROUPED:
-            select(pattern, sites)
-        _heads(sites)
+        head_shapes(survey(task.model, conditioning=task.conditioning))
 
     def apply(self, preparation: Preparation, report: Report) -> Preparation:
         """Ranges with groups, and a scheme that allows them."""
@@ -74,60 +62,13 @@ class HeadGroupedRanges:
             conditioning=task.conditioning,
             progress=lambda done, total: report("calibrating ranges", done, total),
         )  # fmt: skip
-        heads = _heads(survey(preparation.model, conditioning=task.conditioning))
-        counts = {key: most_groups(shape, self.groups) for key, (shape, _) in heads.items()}
-        groups = {
-            (*key, ALL): even_groups(shape, counts[key]).reshape(-1 if flat else shape)
-            for key, (shape, flat) in heads.items()
-        }
+        shapes = head_shapes(survey(preparation.model, conditioning=task.conditioning))
+        count = most_groups(shapes.values(), self.groups)
         before = preparation.scheme
-        rules = (*before.rules, Rule(GROUPED, Settings(activation_groups=self.groups)))
+        rules = (*before.rules, Rule(HEAD_SITES, Settings(activation_groups=count)))
         scheme = Scheme(before.settings, rules, before.target, before.intermediate)
-        return replace(preparation, ranges=grouped_ranges(fine, groups), scheme=scheme).noting(
-            self.name, groups=sorted(set(counts.values())),
-            points_per_step=[int(count) for count in points.histogram(task.steps)],
-        )  # fmt: skip
-
-
-def most_groups(shape: tuple[int, int], most: int) -> int:
-    """The largest number, ``most`` or less, of equal groups of (heads, channels) that cut no head unequally.
-
-    One group is always possible.
-    """
-    heads, total = shape[0], prod(shape)
-    return max(n for n in range(1, most + 1) if total % n == 0 and (heads % n == 0 or n % heads == 0))
-
-
-Operand = tuple[SiteKey, str]
-
-
-def _heads(sites: tuple[SiteFacts, ...]) -> dict[Operand, tuple[tuple[int, int], bool]]:
-    """(heads, channels of each) of every operand that has them, and whether the two lie along one axis.
-
-    Raises:
-        BadInput: attention whose heads have no axis, or an output projection that does not read the heads before it.
-    """
-    after = select("@output", sites)
-    found: dict[Operand, tuple[tuple[int, int], bool]] = {}
-    last: tuple[int, int] | None = None
-    for facts in sites:
-        if facts.key.operation in ("qk", "pv"):
-            for role, shape in zip(facts.roles, facts.shapes, strict=False):
-                axes = heads_and_channels(role, len(shape))
-                if axes is None and role in ("query", "key", "value"):
-                    raise BadInput(
-                        "head-aligned groups need attention with an axis of heads",
-                        got=f"{shape} at {facts.key} {role}",
-                        fix="use attention that keeps (samples, heads, tokens, channels)",
-                    )
-                if axes is not None:
-                    last = shape[axes[0]], shape[axes[1]]
-                    found[facts.key, role] = last, False
-        elif facts.key in after:
-            if last is None or facts.contracted != prod(last):
-                raise BadInput(
-                    "an output projection must read the heads of the attention before it",
-                    got=f"{facts.contracted} channels at {facts.key} after {last}", fix="use plain attention",
-                )  # fmt: skip
-            found[facts.key, "input"] = last, True
-    return found
+        ranges = grouped_ranges(fine, head_groups(fine, shapes, count))
+        histogram = [int(found) for found in points.histogram(task.steps)]
+        return replace(preparation, ranges=ranges, scheme=scheme).noting(
+            self.name, groups=count, points_per_step=histogram
+        )
