@@ -3,8 +3,8 @@
 The summary's FID at 250 steps: 4.43 against 5.51, then 28.99 against 21.21. Here both recipes run at 50 steps.
 Q-Diffusion, its other baseline (8.07 and 13.81), takes block reconstruction of many minutes per seed and is left to
 the scoreboard. PTQ-AttnDM's schedule gives attention more bits than the label says; the paper compares at equal
-labels, and so does this, while the scoreboard has the bit operations. Half a dB, an eighth of the noise, is what
-would make one choose a method by its quality.
+labels, and so does this, while the scoreboard has the bit operations. Half a dB, 11 % of the noise, is what would
+make one choose a method by its quality.
 """
 
 from __future__ import annotations
