@@ -2,8 +2,8 @@
 
 Its summary gives no formula; active sampling is APQ-DM's (``docs/methods/collection.md``), with soft entropies, the
 released weight, and the released share of steps left out. All three take one point of each of equally many samples;
-random is uniform over steps, the heuristic is PTQ4DM's normal draw. Ranges are extremes, W8A8. Half a dB, an eighth
-of the noise, is what would make one take the trouble.
+random is uniform over steps, the heuristic is PTQ4DM's normal draw. Ranges are extremes, W8A8. Half a dB, 11 % of the
+noise, is what would make one take the trouble.
 """
 
 from __future__ import annotations

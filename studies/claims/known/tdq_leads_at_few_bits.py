@@ -2,8 +2,8 @@
 
 The paper's evidence is FID of trained W8A8 to W3A3 and of post-training W8A8 to W8A6; here intervals are fitted after
 training (see ``timesteps``), weights at 8 bits. A lead that is the same in dB at every width already grows in FID,
-which follows the noise's power: so growth is measured in dB, and the noise taken away beside it. 0.5 dB is an eighth
-of the noise; 1 % of the signal is where noise begins to show on a sample.
+which follows the noise's power: so growth is measured in dB, and the noise taken away beside it. 0.5 dB is 11 % of
+the noise; 1 % of the signal is where noise begins to show on a sample.
 """
 
 from __future__ import annotations
