@@ -5,6 +5,7 @@ where it happens: the lowest denoising loss on the fixed training draws, with tr
 on the same data and draws (``FULL``). A training that diverges has the loss of its lowest judgement. A twentieth of
 the loss is more than another learning rate or a few hundred more steps should be worth to somebody who trains for
 2000. NIPQ's learned widths and second phase with rounding are left out (docs/methods/qat.md), which may cost it.
+Weights have one learned scale per layer, as in the paper.
 """
 
 from __future__ import annotations
