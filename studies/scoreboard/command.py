@@ -9,11 +9,8 @@ from the results, which are the same bytes for the same seed.
 from __future__ import annotations
 
 import json
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from samplers.errors import BadInput
 from studies.scoreboard.board import Board, Cell
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from studies.recipes.recipe import Report
     from studies.scoreboard.reference import Images, Reference
 
-SECONDS, RECORDS, DATASET = "seconds.json", "scoreboard.json", "scoreboard.nc"
+RECORDS, DATASET = "scoreboard.json", "scoreboard.nc"
 
 QUICK: dict[str, Any] = {
     "recipes": ("dynamic-max", "ptqd", "ptq4dm", "one-step-groupwise", "svdquant", "adaround"),
@@ -86,8 +83,8 @@ def _found_or_measured(
     report: Report,
 ) -> xr.Dataset:  # fmt: skip
     """The cell of the folder, put there first where it is missing or of a recipe that has changed."""
-    from studies.results import json_bytes
     from studies.scoreboard.measuring import is_current
+    from studies.scoreboard.timing import note_seconds
     from studies.store import dataset_bytes, publish, read
 
     path = folder / cell.file
@@ -95,7 +92,7 @@ def _found_or_measured(
         return stored
     found, took = _measure(board, cell, drawn.of(cell), real, extractor, report)
     publish(path, dataset_bytes(found))
-    publish(folder / SECONDS, json_bytes({**seconds_by_file(folder), cell.file: round(took, 1)}))
+    note_seconds(folder, cell, took)
     return read(path)
 
 
@@ -142,12 +139,6 @@ def _digests(board: Board) -> dict[str, str]:
     return digests
 
 
-def seconds_by_file(folder: Path) -> dict[str, float]:
-    """What recipes took, by the names of their cells' files."""
-    path = folder / SECONDS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-
 def publish_board(cells: list[xr.Dataset], folder: Path) -> xr.Dataset:
     """All cells as one dataset, records, tables and figure, each file whole; the dataset."""
     import matplotlib
@@ -161,11 +152,12 @@ def publish_board(cells: list[xr.Dataset], folder: Path) -> xr.Dataset:
     from studies.scoreboard.records import board_records
     from studies.scoreboard.rendering import html_page, latex
     from studies.scoreboard.table import NOTES, board_tables
+    from studies.scoreboard.timing import mean_seconds, with_seconds
     from studies.store import dataset_bytes, publish
 
     joined = join(cells)
     records = board_records(joined)
-    tables = board_tables(records, mean_seconds(joined, folder), _remark(folder))
+    tables = board_tables(records, mean_seconds(with_seconds(joined, folder)), _remark(folder))
     publish(folder / DATASET, dataset_bytes(joined))
     publish(folder / RECORDS, json_bytes(jsonable(records)))
     publish(folder / "table.tex", latex(tables, NOTES).encode())
@@ -181,30 +173,20 @@ def _remark(folder: Path) -> str:
     return ", quick preset: not to be quoted" if "preset" in config else ""
 
 
-def mean_seconds(board: xr.Dataset, folder: Path) -> dict[tuple[str, str, str], float]:
-    """Over the seeds whose recipes were timed, by (subject, bits, recipe)."""
-    found: dict[tuple[str, str, str], list[float]] = {}
-    took = seconds_by_file(folder)
-    for subject, bits, recipe, seed in product(*(board[dim].values for dim in ("subject", "bits", "recipe", "seed"))):
-        file = Cell(str(recipe), str(bits), str(subject), int(seed)).file
-        if file in took:
-            found.setdefault((str(subject), str(bits), str(recipe)), []).append(took[file])
-    return {key: float(np.mean(values)) for key, values in found.items()}
-
-
 def show(board: xr.Dataset, folder: Path, as_json: bool) -> None:
     """Print one table per subject and width, and why recipes were refused."""
     from studies.console import jsonable, print_json, print_table
     from studies.scoreboard.joining import refusals
     from studies.scoreboard.records import board_records
     from studies.scoreboard.table import NOTES, board_tables
+    from studies.scoreboard.timing import mean_seconds, with_seconds
 
     records = board_records(board)
     if as_json:
         found = [{"subject": subject, "recipe": recipe, "needs": why} for subject, recipe, why in refusals(board)]
         print_json({"folder": str(folder), "rows": jsonable(records), "refused": found})
         return
-    for table in board_tables(records, mean_seconds(board, folder), _remark(folder)):
+    for table in board_tables(records, mean_seconds(with_seconds(board, folder)), _remark(folder)):
         print_table(table.title, table.header, table.rows)
     for subject, recipe, why in refusals(board):
         print(f"{recipe} on {subject}: {why}")

@@ -3,7 +3,7 @@
 A recipe is mixed where its bit operations are those of no single width. Two recipes then go with it, which do all that
 it does but for its choice of bits: run-time operands of all sites have one width, at every step the widest whose bit
 operations do not pass the recipe's, or steps drawn from the seed have the next wider one as long as these allow.
-Weights keep the bits that the recipe's first step gives them.
+Weights, and the first and last layers, keep the bits that the recipe's first step gives them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from studies.recipes.task import Task
 
 SEPARATOR = "@"
 """Between a recipe's name and its companion's schedule."""
+
+_ENDS = frozenset({"@first", "@last"})
+"""Layers that schemes keep at more bits than the rest."""
 
 
 class Schedule(Enum):
@@ -123,12 +126,17 @@ class Widths:
 
     @classmethod
     def of(cls, network: QuantizedModel) -> Widths:
-        """Everything else is as the network's scheme has it at its first step."""
+        """Everything else is as the network's scheme has it at its first step, and so are the first and last layers."""
         scheme, sites = network.scheme, network.plan.sites
         first = tuple(replace(rule, steps=None) for rule in scheme.rules if rule.holds(0))
+        ends = tuple(
+            Rule(rule.sites, Settings(activation_bits=rule.settings.activation_bits))
+            for rule in first
+            if _ENDS.issuperset(rule.sites) and rule.settings.activation_bits
+        )
         made = {}
         for bits in range(2, LARGEST_BITS + 1):
-            rules = (*first, Rule(EVERYTHING, _one_width(bits)))
+            rules = (*first, Rule(EVERYTHING, _one_width(bits)), *ends)
             plain = Scheme(scheme.settings, rules, scheme.target, scheme.intermediate, f"{scheme}-a{bits}")
             try:
                 Plan(plain, sites)
