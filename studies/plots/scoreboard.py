@@ -31,7 +31,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def plot_scoreboard(records: Records, *, cost: str = "bops", ax: Axes | None = None) -> Axes:
-    """Final SQNR with its interval over a cost, of one subject; the front joined by a line, each width's best named.
+    """Final SQNR with its interval over a cost, of one subject; the front as stairs, each width's best named.
 
     Recipes that cost the same stand side by side, from the least SQNR to the most: their places within a group mean
     nothing else. ``minmax`` is black; plain companions of mixed bits are hollow.
@@ -64,7 +64,14 @@ def plot_scoreboard(records: Records, *, cost: str = "bops", ax: Axes | None = N
             zorder=3 if record["recipe"] == BASELINE else 2,
         )
     front = _front(drawn, cost)
-    ax.plot([places[i] for i in front], [drawn[i]["final_sqnr_db"] for i in front], color="0.6", lw=0.7, zorder=0)
+    ax.plot(
+        [places[i] for i in front],
+        [drawn[i]["final_sqnr_db"] for i in front],
+        color="0.6",
+        lw=0.7,
+        zorder=0,
+        drawstyle="steps-post",
+    )
     for index in (max(own, key=lambda i: drawn[i]["final_sqnr_db"]) for own in _by_width(drawn).values()):
         top = drawn[index]
         ax.annotate(
@@ -116,9 +123,11 @@ def _places(records: Records, cost: str) -> list[float]:
 
 
 def _by_width(records: Records) -> dict[str, list[int]]:
+    """Recipes of each width."""
     found: dict[str, list[int]] = {}
     for index, record in enumerate(records):
-        found.setdefault(record["bits"], []).append(index)
+        if COMPANION not in record["recipe"]:
+            found.setdefault(record["bits"], []).append(index)
     return found
 
 

@@ -20,7 +20,7 @@ from studies.scoreboard.timing import with_seconds
 
 
 def published(folder: Path) -> xr.Dataset:
-    """Every cell of a folder of ``qnoise scoreboard``, whether that has ended or not, in float32 and compressed.
+    """Every cell of a folder of ``qnoise scoreboard``, whether that has ended or not, in float32.
 
     Cells of recipes that have changed since are left out, as a board would measure them again.
 
@@ -40,8 +40,6 @@ def published(folder: Path) -> xr.Dataset:
     board = with_seconds(join(cells), folder)
     small = {name: values.astype(np.float32) for name, values in board.items() if values.dtype == np.float64}
     board = board.assign(small)
-    for variable in board.data_vars.values():
-        variable.encoding = {"zlib": True, "complevel": 9, "shuffle": True}
     board.attrs |= {"config": json.dumps(config, sort_keys=True), "command": command_of(board, config)}
     return board
 

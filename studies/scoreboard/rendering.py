@@ -26,14 +26,18 @@ table.qnoise tbody tr:last-child td { border-bottom: 2px solid }
 
 
 def latex(tables: Sequence[Table], notes: Sequence[str]) -> str:
-    r"""A file for ``\input``: a float per table. It needs ``\usepackage{booktabs}`` and nothing else."""
+    r"""A file for ``\input``: a float per table, notes in the first one's caption.
+
+    It needs ``\usepackage{booktabs}`` and nothing else.
+    """
     parts = [r"% needs \usepackage{booktabs}"]
-    for table in tables:
+    for index, table in enumerate(tables):
+        said = "" if index else " " + latex_text(" ".join(notes))
         columns = "l" + "r" * (len(table.header) - 1)
         lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (table.header, *table.rows)]
         parts += [
             r"\begin{table}", r"\centering", r"\scriptsize", r"\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{latex_text(table.title)}. {latex_text(' '.join(notes))}}}",
+            rf"\caption{{{latex_text(table.title)}.{said}}}",
             rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
             r"\end{tabular}", r"\end{table}",
         ]  # fmt: skip

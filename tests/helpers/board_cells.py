@@ -8,6 +8,7 @@ import xarray as xr
 from studies.recipes.catalogue import find
 from studies.recipes.recipe import Recipe
 from studies.scoreboard.board import Cell
+from studies.scoreboard.companions import Schedule, companion
 from studies.scoreboard.measuring import VARIABLES, _dataset
 
 SEEDS = np.array([12.0, 14.0, 13.0, 15.0, 11.0])
@@ -23,9 +24,9 @@ def cell(
     return _dataset(_like(like), Cell(recipe, bits, subject, seed), own, np.zeros(2), {})
 
 
-def refused(recipe: str, seed: int, why: str = "it needs a skip", subject: str = "digits-unet") -> xr.Dataset:
+def refused(recipe: str, seed: int, why: str = "it needs a skip", *, like: str = "minmax") -> xr.Dataset:
     """A cell of a recipe that the subject cannot have."""
-    return _dataset(_like("minmax"), Cell(recipe, "w4a8", subject, seed), {}, np.zeros(2), {"refused": why})
+    return _dataset(_like(like), Cell(recipe, "w4a8", "digits-unet", seed), {}, np.zeros(2), {"refused": why})
 
 
 def gains(recipe: str, values: list[float], **how: str) -> list[xr.Dataset]:
@@ -34,4 +35,5 @@ def gains(recipe: str, values: list[float], **how: str) -> list[xr.Dataset]:
 
 
 def _like(name: str) -> Recipe:
-    return find(name)
+    base, _, schedule = name.partition("@")
+    return companion(find(base), Schedule(schedule)) if schedule else find(base)
