@@ -62,7 +62,7 @@ class SameBudget:
     """All stages of a recipe, with plain bits in place of those that it chose.
 
     The recipe is prepared once, for its bit operations; what follows the last change of its scheme is then done anew on
-    the plain one.
+    the plain one. A correction that came with that change is left out: like a policy's scope, it belongs to the scheme.
 
     Args:
         stages: of the recipe.
@@ -102,7 +102,7 @@ class SameBudget:
         scheme = widths.candidates.scheme(chosen[:, None], f"{network.scheme}-{self.schedule.value}")
         changes = [index for index, (old, new) in enumerate(pairwise(passed), 1) if old.scheme != new.scheme]
         last = changes[-1] if changes else 0
-        made = replace(passed[last], scheme=scheme)
+        made = replace(passed[last], scheme=scheme, correction=passed[max(last - 1, 0)].correction)
         for stage in self.stages[last:]:
             made = stage.apply(made, report)
         return made.noting(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from noise_models.precision.candidates import Candidates
-from samplers import DDIM, NoiseSchedule
-from simulator import Scheme
+from samplers import DDIM, BadInput, NoiseSchedule
+from simulator import Arm, Scheme, run_arms
+from simulator.correction import NoCorrection
 from simulator.instrument.accounting import account
 from simulator.instrument.scheme import Rule, Settings
 from studies.recipes.recipe import Recipe, Source
@@ -24,6 +25,17 @@ from studies.scoreboard.companions import Schedule, Widths, companion, is_mixed
 STEPS = 4
 SAMPLER = DDIM(NoiseSchedule(), STEPS, 1.0)
 SOURCE = Source("a paper", "somebody", "somewhere")
+
+
+@dataclass(frozen=True)
+class AtScheme(NoCorrection):
+    """Nothing but a scope: other schemes are refused."""
+
+    scheme: str
+
+    def check(self, use: dict) -> None:
+        if use["scheme"] != self.scheme:
+            raise BadInput("a schedule runs as its own scheme", got=use["scheme"], fix="run that")
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,8 @@ class ByStep:
         widths = sorted(set(self.bits))
         candidates = Candidates(tuple(Scheme.parse(f"w{preparation.task.bits.weights}a{bits}") for bits in widths))
         choice = np.array([[widths.index(bits)] for bits in self.bits])
-        return replace(preparation, scheme=candidates.scheme(choice, "by-step"))
+        scope = AtScheme("by-step")
+        return replace(preparation, scheme=candidates.scheme(choice, "by-step"), correction=scope)
 
 
 MIXED = Recipe("mixed", "Mixed.", SOURCE, (ByStep((4, 7, 7, 7)), TrajectoryRanges(16), FitCorrection("ptqd", 16)))
@@ -83,6 +96,13 @@ def test_random__draws_steps_of_the_next_width_within_the_budget(task, one_threa
         key = made.network.sites[3].key
         by_step = [made.network.plan.at(key, step).multiplied_bits[0] for step in range(STEPS)]
         assert by_step == made.log["same budget"]["bits"]
+
+
+def test_companion__runs_outside_the_scope_that_came_with_the_schedule(task, one_thread) -> None:
+    alone = Recipe("alone", "A.", SOURCE, MIXED.stages[:2])
+    made = companion(alone, Schedule.RANDOM).prepare(task)
+    (run,) = run_arms([Arm(made.network, made.correction)], SAMPLER, samples=8, kinds=("injected",), sites=False)
+    assert np.isfinite(run.epsilon_injected).all()
 
 
 def test_companion__of_a_schedule_of_one_width_is_that_width(task, one_thread) -> None:
