@@ -151,7 +151,7 @@ def publish_board(cells: list[xr.Dataset], folder: Path) -> xr.Dataset:
     from studies.scoreboard.joining import join
     from studies.scoreboard.records import board_records
     from studies.scoreboard.rendering import html_page, latex
-    from studies.scoreboard.table import NOTES, board_tables
+    from studies.scoreboard.table import NOTES, PAPER, board_tables
     from studies.scoreboard.timing import mean_seconds, with_seconds
     from studies.store import dataset_bytes, publish
 
@@ -160,7 +160,7 @@ def publish_board(cells: list[xr.Dataset], folder: Path) -> xr.Dataset:
     tables = board_tables(records, mean_seconds(with_seconds(joined, folder)), _remark(folder))
     publish(folder / DATASET, dataset_bytes(joined))
     publish(folder / RECORDS, json_bytes(jsonable(records)))
-    publish(folder / "table.tex", latex(tables, NOTES).encode())
+    publish(folder / "table.tex", latex([table.only(PAPER) for table in tables], NOTES).encode())
     publish(folder / "table.html", html_page("qnoise scoreboard", tables, NOTES).encode())
     figure = scoreboard_figure(records)
     for suffix in ("pdf", "png"):

@@ -13,7 +13,8 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
 }  # fmt: skip
 
-_NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(\.\d+)?(e[+-]?\d+)?(?: ± \d+\.\d+)?(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(\.\d+)?(e[+-]?\d+)?(?: ± \d+\.\d+)?(?![\w.])|(?<!\S)-(?= )")
+"""And a minus before a name."""
 
 _STYLE = """
 table.qnoise { border-collapse: collapse; font: 13px sans-serif; margin: 0 0 1.5em }

@@ -26,11 +26,20 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    def only(self, columns: Sequence[str]) -> Table:
+        """Some of its columns, in its own order."""
+        kept = [index for index, name in enumerate(self.header) if name in columns]
+        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
+        return Table(self.title, tuple(self.header[index] for index in kept), rows)
+
 
 HEADER = (
     "recipe", "seeds", "rank", "final SQNR, dB", "- minmax", "- control", "injected, dB", "KID x 1000", "FD",
     "precision", "recall", "BOPs", "bytes", "seconds",
 )  # fmt: skip
+
+PAPER = ("recipe", "rank", "final SQNR, dB", "- minmax", "- control", "KID x 1000", "FD", "BOPs")
+"""Columns that fit a page."""
 
 NOTES = (
     "±: half of a 95 % interval over seeds (Student). Ranks count the recipes that are better beyond doubt, by the "

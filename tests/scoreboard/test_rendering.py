@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from studies.scoreboard.rendering import html_page, latex, latex_text, markdown
-from studies.scoreboard.table import HEADER, NOTES, Table
+from studies.scoreboard.table import HEADER, NOTES, PAPER, Table
 
 AWKWARD = "my_module:A&B <50 %> #1 {x} $5 ^~\\"
 
@@ -33,6 +33,7 @@ TABLES = [
         ("d2-dpm", "d2-dpm"),
         ("a@uniform (93.0% of its BOPs)", r"a@uniform ($93.0$\% of its BOPs)"),
         ("-", "-"),
+        ("- minmax", "$-$ minmax"),
         ("\\{}", r"\textbackslash{}\{\}"),
         ("±: half", r"$\pm$: half"),
     ],
@@ -99,6 +100,12 @@ def test_html__holds_every_cell_and_nothing_from_elsewhere() -> None:
     assert cells.found == expected
     assert "<title>a &lt;board&gt;</title>" in page
     assert page.index('charset="utf-8"') < page.index("±")
+
+
+def test_only__keeps_cells_under_their_names() -> None:
+    table = Table("t", HEADER, (tuple(f"cell of {name}" for name in HEADER),)).only(PAPER)
+    assert table.header == PAPER
+    assert table.rows == (tuple(f"cell of {name}" for name in PAPER),)
 
 
 def test_markdown__keeps_its_columns() -> None:
