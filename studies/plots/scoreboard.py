@@ -22,6 +22,9 @@ COSTS = {"bops": "bit operations", "weight_bytes": "bytes of weights"}
 SPREAD = 0.06
 """Half of the space, in decades, over which recipes of one cost are drawn side by side, where there is so much."""
 
+APART = 0.02
+"""Decades between two recipes of one cost, at most."""
+
 CROWD = 4
 """So many recipes of one cost need space of their own."""
 
@@ -116,7 +119,8 @@ def _places(records: Records, cost: str) -> list[float]:
     places = [float("nan")] * len(records)
     for members in groups.values():
         members.sort(key=lambda index: records[index]["final_sqnr_db"])
-        shifts = np.linspace(-spread, spread, len(members)) if len(members) > 1 else [0.0]
+        reach = min(spread, APART * (len(members) - 1) / 2)
+        shifts = np.linspace(-reach, reach, len(members))
         for index, shift in zip(members, shifts, strict=True):
             places[index] = records[index][cost] * 10**shift
     return places
