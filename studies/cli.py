@@ -149,9 +149,13 @@ def claims(
 @app.command()
 def scoreboard(
     recipe: Annotated[list[str] | None, typer.Option(help="As in qnoise methods; repeat. [default: all]")] = None,
-    bits: Annotated[list[str] | None, typer.Option(help="Such as w4a8; repeat. [default: w8a8 w8a6 w4a8 w4a4]")] = None,
+    bits: Annotated[
+        list[str] | None, typer.Option(help="Such as w4a8 or w3a3; repeat. [default: w8a8 w8a6 w4a8 w4a4]")
+    ] = None,
     subject: Annotated[list[str] | None, typer.Option(help="Model; repeat. [default: digits-unet digits-dit]")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds per row. [default: 5]", min=3)] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds per row; those that train have 3. [default: 5]", min=3)
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of DDIM with eta 1. [default: 20]")] = None,
     samples: Annotated[int | None, typer.Option(help="Final samples of each cell. [default: 2048]")] = None,
     quick: Annotated[bool, typer.Option(help="One model, one width, few samples: nothing to quote.")] = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from samplers.errors import BadInput
@@ -10,11 +10,19 @@ from samplers.validation import require_int
 from studies.recipes.catalogue import find
 from studies.recipes.recipe import Recipe
 from studies.recipes.task import Bits
+from studies.scoreboard.companions import SEPARATOR, Schedule, companion
+from studies.scoreboard.kinds import Kind, kind_of
 
 BASELINE = "minmax"
 """The recipe that every other one is held against."""
 
+CONTROL = "fine-tuned"
+"""The recipe that trained ones are held against as well: the same steps in full precision, quantized after."""
+
 FEWEST_SEEDS = 3
+
+TRAINED_SEEDS = 3
+"""Of recipes that train, at most."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +30,10 @@ class Board:
     """Recipes x bits x subjects x seeds.
 
     Every seed redraws calibration data, whatever is optimised, and sampling noise; within a seed all recipes share the
-    sampling noise.
+    sampling noise. Recipes that train have the first three seeds alone.
 
     Args:
-        recipes: names; ``minmax`` is added where it is missing.
+        recipes: names; ``minmax`` is added where it is missing, and ``fine-tuned`` where another recipe trains.
         bits: such as ``w4a8``.
         subjects: names of models.
         seeds: 0 to seeds - 1.
@@ -59,8 +67,9 @@ class Board:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise BadInput(f"{name} must differ, one at least", got=", ".join(values), fix="name each once")
-        for recipe in self.recipes:
-            self.recipe(recipe)
+        trained = [name for name in self.recipes if kind_of(self.recipe(name)) is Kind.TRAINED]
+        if trained and CONTROL not in trained:
+            object.__setattr__(self, "recipes", (*self.recipes, CONTROL))
         for name in ("steps", "samples", "injected_samples", "batch_size"):
             require_int(name, getattr(self, name), 1)
         require_int("seeds", self.seeds, FEWEST_SEEDS)
@@ -71,29 +80,45 @@ class Board:
         return {name: getattr(self, name) for name in names} | ({"preset": "quick"} if self.allow_small else {})
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe of that name, in its short form where fewer samples are allowed too."""
-        return find(name).quick() if self.allow_small else find(name)
+        """The recipe of that name, or the companion of one; in its short form where fewer samples are allowed too."""
+        base, _, schedule = name.partition(SEPARATOR)
+        found = find(base).quick() if self.allow_small else find(base)
+        return companion(found, Schedule(schedule)) if schedule else found
+
+    def seeds_of(self, recipe: str) -> int:
+        """How many seeds a recipe has."""
+        return min(self.seeds, TRAINED_SEEDS) if kind_of(self.recipe(recipe)) is Kind.TRAINED else self.seeds
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell, those of one subject and seed together, so that they share full precision's samples."""
+        """Every cell but companions, which mixed recipes ask for: those of one subject and seed together, so that they
+        share full precision's samples."""
+        seeds = {recipe: self.seeds_of(recipe) for recipe in self.recipes}
         return [
             Cell(recipe, bits, subject, seed)
             for subject in self.subjects
             for seed in range(self.seeds)
             for bits in self.bits
             for recipe in self.recipes
+            if seed < seeds[recipe]
         ]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One recipe at some bits on a subject, with one seed."""
+    """One recipe, or a mixed one's companion (``ptqd-mixed@uniform``), at some bits on a subject, with one seed."""
 
     recipe: str
     bits: str
     subject: str
     seed: int
+
+    @property
+    def companions(self) -> tuple[Cell, ...]:
+        """What stands beside it where its bits are mixed; none of a companion."""
+        if SEPARATOR in self.recipe:
+            return ()
+        return tuple(replace(self, recipe=f"{self.recipe}{SEPARATOR}{each.value}") for each in Schedule)
 
     @property
     def file(self) -> str:

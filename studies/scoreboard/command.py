@@ -2,7 +2,8 @@
 
 The folder is named by what determines a cell; cells are put in place whole, so a call goes on where another stopped,
 and more recipes, bits, subjects or seeds are added to what is there. A cell of a recipe that has changed is measured
-again. How long recipes took is in ``seconds.json``, apart from the results, which are the same bytes for the same seed.
+again. Where a recipe's bits are mixed, its companions follow it. How long recipes took is in ``seconds.json``, apart
+from the results, which are the same bytes for the same seed.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from samplers.errors import BadInput
 from studies.scoreboard.board import Board, Cell
@@ -23,12 +22,14 @@ if TYPE_CHECKING:
     from studies.recipes.recipe import Report
     from studies.scoreboard.reference import Images, Reference
 
-SECONDS, RECORDS, DATASET = "seconds.json", "scoreboard.json", "scoreboard.nc"
+RECORDS, DATASET = "scoreboard.json", "scoreboard.nc"
 
 QUICK: dict[str, Any] = {
+    "recipes": ("dynamic-max", "ptqd", "ptq4dm", "one-step-groupwise", "svdquant", "adaround"),
     "subjects": ("digits-unet",), "bits": ("w4a8",), "seeds": 3, "steps": 10, "samples": 320, "injected_samples": 64,
     "allow_small": True,
 }  # fmt: skip
+"""No recipe that trains: even short, each takes minutes."""
 
 
 def run_scoreboard(*, quick: bool, threads: int | None, out: Path, as_json: bool, **chosen: Any) -> None:
@@ -48,9 +49,7 @@ def run_scoreboard(*, quick: bool, threads: int | None, out: Path, as_json: bool
     from studies.quality.real_images import DIGITS, real_images
     from studies.recipes.catalogue import shipped
     from studies.results import folder_for, json_bytes, require_writable
-    from studies.scoreboard.measuring import is_current
-    from studies.scoreboard.table import join
-    from studies.store import dataset_bytes, publish, read
+    from studies.store import publish
 
     given = {name: value for name, value in chosen.items() if value}
     board = Board(**({"recipes": tuple(shipped())} | (QUICK if quick else {}) | given))
@@ -65,21 +64,36 @@ def run_scoreboard(*, quick: bool, threads: int | None, out: Path, as_json: bool
     folder = folder_for(out, "scoreboard", run_key(config))
     folder.mkdir(exist_ok=True)
     publish(folder / "board.json", json_bytes(config))
-    seconds = json.loads((folder / SECONDS).read_text()) if (folder / SECONDS).exists() else {}
     cells = []
     with progress() as report:
         drawn = _References(board, report)
         for cell in board.cells:
-            path = folder / cell.file
-            if not (path.exists() and is_current(read(path), board.recipe(cell.recipe))):
-                found, took = _measure(board, cell, drawn.of(cell), real.real, extractor, report)
-                publish(path, dataset_bytes(found))
-                seconds[cell.file] = round(took, 1)
-                publish(folder / SECONDS, json_bytes(seconds))
-            cells.append(read(path))
-    joined = join(cells)
-    publish(folder / DATASET, dataset_bytes(joined))
-    show(joined, cells, board, seconds, folder, as_json)
+            found = _found_or_measured(board, cell, folder, drawn, real.real, extractor, report)
+            cells.append(found)
+            if "mixed" in found.attrs:
+                cells += [
+                    _found_or_measured(board, companion, folder, drawn, real.real, extractor, report)
+                    for companion in cell.companions
+                ]
+    show(publish_board(cells, folder), folder, as_json)
+
+
+def _found_or_measured(
+    board: Board, cell: Cell, folder: Path, drawn: _References, real: Images | None, extractor: FeatureExtractor,
+    report: Report,
+) -> xr.Dataset:  # fmt: skip
+    """The cell of the folder, put there first where it is missing or of a recipe that has changed."""
+    from studies.scoreboard.measuring import is_current
+    from studies.scoreboard.timing import note_seconds
+    from studies.store import dataset_bytes, publish, read
+
+    path = folder / cell.file
+    if path.exists() and is_current(stored := read(path), board.recipe(cell.recipe)):
+        return stored
+    found, took = _measure(board, cell, drawn.of(cell), real, extractor, report)
+    publish(path, dataset_bytes(found))
+    note_seconds(folder, cell, took)
+    return read(path)
 
 
 class _References:
@@ -125,32 +139,57 @@ def _digests(board: Board) -> dict[str, str]:
     return digests
 
 
-def show(
-    board_dataset: xr.Dataset, cells: list[xr.Dataset], board: Board, seconds: dict[str, float], folder: Path,
-    as_json: bool,
-) -> None:  # fmt: skip
+def publish_board(cells: list[xr.Dataset], folder: Path) -> xr.Dataset:
+    """All cells as one dataset, records, tables and figure, each file whole; the dataset."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from studies.console import jsonable
+    from studies.plots.scoreboard import scoreboard_figure
+    from studies.plots.style import figure_bytes
+    from studies.results import json_bytes
+    from studies.scoreboard.joining import join
+    from studies.scoreboard.records import board_records
+    from studies.scoreboard.rendering import html_page, latex
+    from studies.scoreboard.table import NOTES, PAPER, board_tables
+    from studies.scoreboard.timing import mean_seconds, with_seconds
+    from studies.store import dataset_bytes, publish
+
+    joined = join(cells)
+    records = board_records(joined)
+    tables = board_tables(records, mean_seconds(with_seconds(joined, folder)), _remark(folder))
+    publish(folder / DATASET, dataset_bytes(joined))
+    publish(folder / RECORDS, json_bytes(jsonable(records)))
+    publish(folder / "table.tex", latex([table.only(PAPER) for table in tables], NOTES).encode())
+    publish(folder / "table.html", html_page("qnoise scoreboard", tables, NOTES).encode())
+    figure = scoreboard_figure(records)
+    for suffix in ("pdf", "png"):
+        publish(folder / f"pareto.{suffix}", figure_bytes(figure, suffix))
+    return joined
+
+
+def _remark(folder: Path) -> str:
+    config = json.loads((folder / "board.json").read_text(encoding="utf-8"))
+    return ", quick preset: not to be quoted" if "preset" in config else ""
+
+
+def show(board: xr.Dataset, folder: Path, as_json: bool) -> None:
     """Print one table per subject and width, and why recipes were refused."""
     from studies.console import jsonable, print_json, print_table
-    from studies.results import json_bytes
-    from studies.scoreboard.table import HEADER, board_records, board_rows
-    from studies.store import publish
+    from studies.scoreboard.joining import refusals
+    from studies.scoreboard.records import board_records
+    from studies.scoreboard.table import NOTES, board_tables
+    from studies.scoreboard.timing import mean_seconds, with_seconds
 
-    records = board_records(board_dataset)
-    publish(folder / RECORDS, json_bytes(jsonable(records)))
-    refused = {(c.subject.item(), c.recipe.item()): c.attrs["refused"] for c in cells if "refused" in c.attrs}
+    records = board_records(board)
     if as_json:
-        found = [{"subject": subject, "recipe": recipe, "needs": why} for (subject, recipe), why in refused.items()]
+        found = [{"subject": subject, "recipe": recipe, "needs": why} for subject, recipe, why in refusals(board)]
         print_json({"folder": str(folder), "rows": jsonable(records), "refused": found})
         return
-    took: dict[tuple[str, str, str], list[float]] = {}
-    for cell in board.cells:
-        took.setdefault((cell.subject, cell.bits, cell.recipe), []).append(seconds.get(cell.file, float("nan")))
-    means = {key: float(np.mean(values)) for key, values in took.items()}
-    preset = ", quick preset: not to be quoted" if board.allow_small else ""
-    for subject in board.subjects:
-        for bits in board.bits:
-            own = [record for record in records if (record["subject"], record["bits"]) == (subject, bits)]
-            print_table(f"{subject}, {bits}{preset}", HEADER, board_rows(own, means))
-    for (subject, recipe), why in refused.items():
+    for table in board_tables(records, mean_seconds(with_seconds(board, folder)), _remark(folder)):
+        print_table(table.title, table.header, table.rows)
+    for subject, recipe, why in refusals(board):
         print(f"{recipe} on {subject}: {why}")
+    for note in NOTES:
+        print(note)
     print(f"wrote: {folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from samplers.errors import BadInput
 from simulator.instrument.accounting import account
 from simulator.paired import INJECTED, Arm, run_arms
 from simulator.provenance import canonical
+from studies.console import jsonable
 from studies.quality.feature_sets import FeatureExtractor
 from studies.quality.measurement import FULL_PRECISION, REAL, ImageSets, measure
 from studies.quality.sampling import Generator, final_images
 from studies.recipes.recipe import Prepared, Recipe, Report
 from studies.recipes.task import Bits, Task
 from studies.scoreboard.board import Board, Cell
+from studies.scoreboard.companions import SameBudget, is_mixed
+from studies.scoreboard.kinds import kind_of
 from studies.scoreboard.reference import Images, Reference
 
 RECIPE = "recipe"
@@ -38,13 +42,21 @@ VARIABLES = {
 }
 """Of a cell: unit and meaning. Quality is that of samples drawn on the noise that all recipes of a seed share."""
 
+FACTS = {
+    "diverged": ("1", "1 where an optimisation was stopped as diverged or samples are not finite; else, of fits of "
+                 "operands one by one, the share that diverged and kept its start"),
+    "budget_share": ("1", "of a companion, bit operations over those of the recipe beside which it stands"),
+}  # fmt: skip
+"""Of a cell as well; nothing is gained in them."""
+
 
 def measure_cell(
     board: Board, cell: Cell, reference: Reference, real: Images | None, extractor: FeatureExtractor, report: Report
 ) -> tuple[xr.Dataset, float]:
     """The cell, and the seconds that its recipe took, which are no part of it.
 
-    A recipe that the subject cannot have leaves NaN and, in the attributes, what it needs.
+    A recipe that the subject cannot have leaves NaN and, in the attributes, what it needs; one whose samples are not
+    finite leaves NaN and is diverged. The attribute ``mixed`` stands where companions are asked for.
     """
     recipe = board.recipe(cell.recipe)
     task = Task(reference.model, reference.sampler, Bits.parse(cell.bits), batch_size=board.batch_size)
@@ -53,12 +65,30 @@ def measure_cell(
     except BadInput as error:
         return _dataset(recipe, cell, {}, np.full(board.steps, math.nan), {"refused": str(error)}), 0.0
     values, steps = _measured(board, cell, reference, made, real, extractor, report)
-    return _dataset(recipe, cell, values, steps, {"log": canonical(dict(made.log))}), made.seconds
+    values = {"diverged": diverged_share(made.log), **_budget_share(made.log), **values}
+    attrs = {"log": canonical(jsonable(dict(made.log)))}
+    if cell.companions and is_mixed(made.network, board.steps):
+        attrs["mixed"] = "yes"
+    return _dataset(recipe, cell, values, steps, attrs), made.seconds
 
 
 def is_current(found: xr.Dataset, recipe: Recipe) -> bool:
-    """Whether a stored cell is of the recipe as it is now."""
-    return bool(found.attrs["stages"] == canonical(recipe.config()))
+    """Whether a stored cell is of the recipe as it is now, and holds what cells hold now."""
+    return bool(found.attrs["stages"] == canonical(recipe.config()) and {*VARIABLES, *FACTS} <= set(found))
+
+
+def diverged_share(log: Mapping[str, Any]) -> float:
+    """What stages say of divergence: 1 where one says that it diverged, the share where it counts operands."""
+    shares = [0.0]
+    for facts in log.values():
+        found = facts.get("diverged", False)
+        shares.append(float(found) if isinstance(found, bool) else found / facts["operands"])
+    return max(shares)
+
+
+def _budget_share(log: Mapping[str, Any]) -> dict[str, float]:
+    spent = log.get(SameBudget.name)
+    return {} if spent is None else {"budget_share": spent["bops"] / spent["budget"]}
 
 
 def _measured(
@@ -76,17 +106,19 @@ def _measured(
         Generator(made.network.model, made.network, made.correction), reference.sampler, samples=board.samples,
         progress=lambda done, total: report("sampling", done, total), **common,
     )  # fmt: skip
+    cost = account(made.network.plan, made.network.model.module, steps=board.steps)
+    values = {
+        "bops": cost.total_bops / (reference.float_cost.float_bops * board.steps),
+        "weight_bytes": cost.weights.total / reference.float_cost.weights.baseline,
+    }
+    if not np.isfinite(images).all():  # never passed on to what measures images
+        return {**values, "diverged": 1.0}, np.full(board.steps, math.nan)
     error = np.square(images.astype(np.float64) - reference.images).sum()
     power = np.square(reference.images, dtype=np.float64).sum()
     sets = ImageSets({FULL_PRECISION: reference.images, RECIPE: images}, reference.repeat, real)
     found = measure(sets, extractor, allow_small=board.allow_small)
-    cost = account(made.network.plan, made.network.model.module, steps=board.steps)
-    values = {
-        "final_sqnr_db": 10 * math.log10(power / error) if error else math.inf,
-        "injected_sqnr_db": float(steps.mean()),
-        "bops": cost.total_bops / (reference.float_cost.float_bops * board.steps),
-        "weight_bytes": cost.weights.total / reference.float_cost.weights.baseline,
-    }
+    values["final_sqnr_db"] = 10 * math.log10(power / error) if error else math.inf
+    values["injected_sqnr_db"] = float(steps.mean())
     for against in (REAL, FULL_PRECISION):
         if against in found.reference.values:
             at = found.sel(sample_set=RECIPE, reference=against)
@@ -99,8 +131,8 @@ def _dataset(
 ) -> xr.Dataset:
     data: dict[str, Any] = {
         name: ((), values.get(name, math.nan), {"units": unit, "long_name": meaning})
-        for name, (unit, meaning) in VARIABLES.items()
+        for name, (unit, meaning) in (VARIABLES | FACTS).items()
     }
     data["step_sqnr_db"] = (("step",), steps, {"units": "dB", "long_name": "SQNR of epsilon at full precision's x_t"})
     coords = {"recipe": cell.recipe, "bits": cell.bits, "subject": cell.subject, "seed": cell.seed}
-    return xr.Dataset(data, coords, {"stages": canonical(recipe.config()), **attrs})
+    return xr.Dataset(data, coords, {"stages": canonical(recipe.config()), "kind": kind_of(recipe).value, **attrs})

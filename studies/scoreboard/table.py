@@ -1,116 +1,153 @@
-"""The scoreboard's rows: means over seeds with intervals, gains over minmax, ranks that overlapping rows share."""
+"""The scoreboard's tables: text in cells, the same for every form."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
-from scipy.stats import t as student
 
 from studies.scoreboard.board import BASELINE
-from studies.scoreboard.measuring import VARIABLES
+from studies.scoreboard.companions import SEPARATOR
+from studies.scoreboard.records import HIGHER_IS_BETTER, Record
 
-Record = dict[str, Any]
+Seconds = Mapping[tuple[str, str, str], float]
+"""What a recipe took, mean over seeds, by (subject, bits, recipe)."""
 
-HIGHER_IS_BETTER = "final_sqnr_db"
-"""What rows are ranked by."""
-
-CONFIDENCE = 0.95
-
-
-def join(cells: Sequence[xr.Dataset]) -> xr.Dataset:
-    """All cells along recipe, bits, subject and seed; NaN where a recipe was refused."""
-    dims = ("recipe", "bits", "subject", "seed")
-    index = [cell.drop_attrs().expand_dims(dims) for cell in cells]
-    whole = xr.combine_by_coords(index, combine_attrs="drop")
-    assert isinstance(whole, xr.Dataset)
-    order = {dim: list(dict.fromkeys(cell[dim].item() for cell in cells)) for dim in dims}
-    return whole.sel(order)
+NONE = "-"
+"""In place of a number that there is not."""
 
 
-def over_seeds(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds with Student's interval: it holds the variance between seeds. NaN where a seed has no value."""
-    count = len(values)
-    mean = float(values.mean())
-    if count < 2:
-        return mean, float("nan"), float("nan")
-    arm = float(student.ppf(0.5 + CONFIDENCE / 2, count - 1)) * float(values.std(ddof=1)) / np.sqrt(count)
-    return mean, mean - arm, mean + arm
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, and rows of as many cells."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def only(self, columns: Sequence[str]) -> Table:
+        """Some of its columns, in its own order."""
+        kept = [index for index, name in enumerate(self.header) if name in columns]
+        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
+        return Table(self.title, tuple(self.header[index] for index in kept), rows)
 
 
-def board_records(board: xr.Dataset) -> list[Record]:
-    """One record per subject, bits and recipe: every variable and its paired difference from ``minmax``, with ends.
+HEADER = (
+    "recipe", "seeds", "rank", "final SQNR, dB", "- minmax", "- control", "injected, dB", "KID x 1000", "FD",
+    "precision", "recall", "BOPs", "bytes", "seconds",
+)  # fmt: skip
 
-    A rank counts the recipes whose final SQNR is better beyond doubt: whose paired difference has an interval wholly
-    above 0. Recipes that overlap so share a rank.
-    """
-    records = []
-    for subject in board.subject.values:
-        for bits in board.bits.values:
-            at = board.sel(subject=subject, bits=bits)
-            for recipe in board.recipe.values:
-                own = at.sel(recipe=recipe)
-                record: Record = {"subject": str(subject), "bits": str(bits), "recipe": str(recipe)}
-                for name in VARIABLES:
-                    record |= _ends(name, own[name].values)
-                    record |= _ends(f"{name}_gain", (own[name] - at.sel(recipe=BASELINE)[name]).values)
-                record["rank"] = _rank(at, str(recipe))
-                records.append(record)
-    return records
+PAPER = ("recipe", "rank", "final SQNR, dB", "- minmax", "- control", "KID x 1000", "FD", "BOPs")
+"""Columns that fit a page."""
 
-
-def _ends(name: str, values: np.ndarray) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), over_seeds(values), strict=True))
+NOTES = (
+    "±: half of a 95 % interval over seeds (Student). Ranks count the recipes that are better beyond doubt, by the "
+    "paired difference in final SQNR; recipes that overlap share a rank.",
+    "- minmax, - control: paired differences over shared seeds; the control of a trained recipe is fine-tuned, that of "
+    "a recipe with mixed bits the same recipe with one width (@uniform) or random widths (@random) of the same bit "
+    "operations.",
+    "final: of the last sample; injected: of epsilon at full precision's x, mean over steps; KID, FD, precision and "
+    "recall against full precision on other noise; BOPs and bytes over those of float32; seconds: of preparation.",
+)
+"""What the columns mean."""
 
 
-def _rank(at: xr.Dataset, recipe: str) -> int | None:
-    own = at.sel(recipe=recipe)[HIGHER_IS_BETTER].values
-    if not np.isfinite(own).all():
-        return None
-    better = 0
-    for other in at.recipe.values:
-        lead = at.sel(recipe=other)[HIGHER_IS_BETTER].values - own
-        better += bool(np.isfinite(lead).all() and over_seeds(lead)[1] > 0)
-    return 1 + better
+def board_tables(records: Sequence[Record], seconds: Seconds, remark: str = "") -> list[Table]:
+    """A table per subject and width."""
+    keys = dict.fromkeys((record["subject"], record["bits"]) for record in records)
+    tables = []
+    for subject, bits in keys:
+        own = [record for record in records if (record["subject"], record["bits"]) == (subject, bits)]
+        tables.append(Table(f"{subject}, {bits}{remark}", HEADER, tuple(board_rows(own, seconds))))
+    return tables
 
 
-HEADER = [
-    "recipe", "rank", "final SQNR, dB", "- minmax", "injected, dB", "KID x 1000", "FD", "precision", "recall", "BOPs",
-    "bytes", "seconds",
-]  # fmt: skip
+def board_rows(records: Sequence[Record], seconds: Seconds) -> list[tuple[str, ...]]:
+    """Cells of one subject's and width's table, best first, companions after their recipe."""
+    of = {record["recipe"]: record for record in records}
 
-
-def board_rows(records: Sequence[Record], seconds: dict[tuple[str, str, str], float]) -> list[list[str]]:
-    """Cells of one subject's and width's table, best first; ``seconds`` by (subject, bits, recipe)."""
-
-    def order(record: Record) -> tuple[bool, int, float]:
-        return record["rank"] is None, record["rank"] or 0, -record["final_sqnr_db"]
+    def order(record: Record) -> tuple[bool, int, float, str]:
+        base = of[record["recipe"].partition(SEPARATOR)[0]]
+        final_sqnr = float(np.nan_to_num(base[HIGHER_IS_BETTER], nan=-np.inf))
+        return base["rank"] is None, base["rank"] or 0, -final_sqnr, base["recipe"]
 
     return [
-        [
-            record["recipe"],
-            "-" if record["rank"] is None else str(record["rank"]),
-            _interval(record, "final_sqnr_db"),
-            "" if record["recipe"] == BASELINE else _interval(record, "final_sqnr_db_gain", "+"),
-            _interval(record, "injected_sqnr_db"),
-            _interval(record, "kid_full_precision", scale=1000.0),
-            _interval(record, "frechet_full_precision"),
+        (
+            row_name(record),
+            str(record["seeds"]["measured"] + record["seeds"]["diverged"] or NONE),
+            NONE if record["rank"] is None else str(record["rank"]),
+            final(record),
+            "" if record["recipe"] == BASELINE else interval(record, f"{HIGHER_IS_BETTER}_gain", "+"),
+            "; ".join(_against(record, one) for one in record["against"]),
+            interval(record, "injected_sqnr_db"),
+            interval(record, "kid_full_precision", scale=1000.0),
+            interval(record, "frechet_full_precision"),
             *(_number(record[f"{name}_full_precision"]) for name in ("precision", "recall")),
             *(_number(record[name]) for name in ("bops", "weight_bytes")),
             _number(seconds.get((record["subject"], record["bits"], record["recipe"]), float("nan"))),
-        ]
+        )
         for record in sorted(records, key=order)
-    ]
+    ]  # fmt: skip
+
+
+def row_name(record: Record) -> str:
+    """The recipe; of a companion that could not spend all of its recipe's bit operations, which part it did."""
+    share = record["budget_share"]
+    return record["recipe"] + (f" ({share:.1%} of its BOPs)" if share < 0.9995 else "")
+
+
+def final(record: Record) -> str:
+    """Final SQNR with its interval, or why there is none."""
+    seeds = record["seeds"]
+    if record["state"] == "diverged":
+        return f"diverged ({seeds['diverged']} of {sum(seeds.values()) - seeds['missing']})"
+    return "refused" if record["state"] == "refused" else interval(record, HIGHER_IS_BETTER)
+
+
+def interval(record: Mapping[str, float], name: str, sign: str = "", *, scale: float = 1.0) -> str:
+    """Mean and half of its interval, which is symmetric; the mean alone of a single seed."""
+    value, high = scale * record[name], scale * record[f"{name}_high"]
+    if np.isnan(value):
+        return NONE
+    return f"{value:{sign}.2f}" + ("" if np.isnan(high) else f" ± {high - value:.2f}")
+
+
+def _against(record: Record, one: Mapping[str, float]) -> str:
+    control = str(one["control"]).removeprefix(record["recipe"])
+    return f"{interval(one, HIGHER_IS_BETTER, '+')} {control}"
 
 
 def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3g}"
+    return NONE if np.isnan(value) else f"{value:.3g}"
 
 
-def _interval(record: Record, name: str, sign: str = "", *, scale: float = 1.0) -> str:
-    value, low, high = (scale * record[f"{name}{end}"] for end in ("", "_low", "_high"))
-    if np.isnan(value):
-        return "-"
-    return f"{value:{sign}.2f} ({low:{sign}.2f}..{high:{sign}.2f})"
+def summary(records: Sequence[Record], subject: str) -> Table:
+    """Recipes x widths of one subject: final SQNR and rank."""
+    own = {(record["recipe"], record["bits"]): record for record in records if record["subject"] == subject}
+    recipes = dict.fromkeys(recipe for recipe, _ in own if SEPARATOR not in recipe)
+    widths = dict.fromkeys(bits for _, bits in own)
+    rows = tuple((recipe, *(_ranked(own.get((recipe, bits))) for bits in widths)) for recipe in recipes)
+    return Table(subject, ("recipe", *widths), rows)
+
+
+def _ranked(record: Record | None) -> str:
+    if record is None:
+        return NONE
+    return final(record) + ("" if record["rank"] is None else f" ({record['rank']})")
+
+
+def rows_of(records: Sequence[Record], recipes: Sequence[str]) -> Table:
+    """What the board says of some recipes: at every subject and width, what they gain over minmax, and their rank."""
+    keys = dict.fromkeys((record["subject"], record["bits"]) for record in records)
+    own = {(record["recipe"], record["subject"], record["bits"]): record for record in records}
+
+    def cell(recipe: str, subject: str, bits: str) -> str:
+        record = own.get((recipe, subject, bits))
+        if record is None or record["state"] in ("diverged", "refused") or recipe == BASELINE:
+            return _ranked(record)
+        gained = interval(record, f"{HIGHER_IS_BETTER}_gain", "+")
+        return gained + ("" if record["rank"] is None else f" ({record['rank']})")
+
+    header = ("recipe", *(f"{subject}, {bits}" for subject, bits in keys))
+    return Table("", header, tuple((recipe, *(cell(recipe, *key) for key in keys)) for recipe in recipes))

@@ -1,14 +1,18 @@
-"""Claim: the scoreboard goes on where it stopped, measures changed recipes again, says what a refused one needs."""
+"""Claim: the scoreboard goes on where it stopped, measures changed recipes again, says what a refused one needs, and
+puts companions beside mixed bits."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from studies import cli
+from studies.plots import scoreboard as figures
 from studies.recipes.catalogue import find
 from studies.scoreboard import measuring, reference
 from studies.scoreboard.board import Board, Cell
@@ -38,9 +42,11 @@ def measured(monkeypatch) -> list[Cell]:
                 board.recipe(cell.recipe), cell, {}, np.full(2, np.nan), {"refused": "absorption needs noise"}
             ), 0.0
         values = dict.fromkeys(measuring.VARIABLES, float(cell.seed)) | {"kid_full_precision": float("nan")}
-        return measuring._dataset(board.recipe(cell.recipe), cell, values, np.zeros(2), {}), 1.5
+        mixed = {"mixed": "yes"} if cell.recipe == "svdquant" else {}
+        return measuring._dataset(board.recipe(cell.recipe), cell, values | {"diverged": 0.0}, np.zeros(2), mixed), 1.5
 
     monkeypatch.setattr(measuring, "measure_cell", measure)
+    monkeypatch.setattr(figures, "scoreboard_figure", lambda records: Figure((1, 1)))  # which takes longer
     monkeypatch.setattr(reference.Reference, "draw", classmethod(lambda cls, *_: None))
     return cells
 
@@ -64,6 +70,9 @@ def test_scoreboard__goes_on_where_it_stopped(monkeypatch, capsys, tmp_path, mea
     assert "ptqd on digits-unet: absorption needs noise" in table
     assert len(measured) == 7
     assert (folder / "scoreboard.nc").read_bytes() == before
+    assert "refused" in (folder / "table.tex").read_text()
+    assert "quick preset: not to be quoted" in (folder / "table.html").read_text()
+    assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert qnoise(monkeypatch, *command, "--bits", "w8a8") == 0
     assert len(measured) == 13
     assert len(list(tmp_path.iterdir())) == 1  # added to what is there
@@ -76,6 +85,19 @@ def test_scoreboard__measures_a_recipe_again_that_has_changed(monkeypatch, tmp_p
     assert len(measured) == 9
     recipe = find("ptqd")
     monkeypatch.setattr(type(recipe.stages[0]), "config", lambda self: {"samples": -1})
+    assert qnoise(monkeypatch, *command) == 0
+    assert len(measured) == 15
+
+
+def test_scoreboard__measures_companions_of_mixed_bits(monkeypatch, capsys, tmp_path, measured) -> None:
+    measured.extend([Cell("", "", "", 0)] * 3)  # no interruption
+    command = ("--quick", "--recipe", "svdquant", "--threads", "1", "--out", str(tmp_path), "--json")
+    assert qnoise(monkeypatch, *command) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    names = ["minmax", "svdquant", "svdquant@uniform", "svdquant@random"]
+    assert [row["recipe"] for row in rows] == names
+    assert [cell.recipe for cell in measured[3:]] == names * 3
+    assert [one["control"] for one in rows[1]["against"]] == names[2:]
     assert qnoise(monkeypatch, *command) == 0
     assert len(measured) == 15
 
@@ -96,22 +118,106 @@ def test_scoreboard__bad_input_exits_with_2_before_the_work(monkeypatch, capsys,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_cell__holds_every_variable_and_the_same_bytes_for_the_same_seed(one_thread) -> None:
+BOARD = Board(
+    ("minmax",), bits=("w8a7", "w8a5", "w8a4", "w3a3", "w4a8"), subjects=("digits-unet",), steps=2, samples=320,
+    injected_samples=16, allow_small=True,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(one_thread) -> Reference:
+    return Reference.draw(BOARD, "digits-unet", 1, lambda *_: None)
+
+
+def measure(drawn, bits: str, recipe: str = "minmax", board: Board = BOARD):
     from studies.quality.feature_sets import load_features
     from studies.quality.real_images import real_images
+
+    extractor, real = load_features("digits-classifier"), real_images("digits").real
+    cell = Cell(recipe, bits, "digits-unet", 1)
+    return measuring.measure_cell(board, cell, drawn, real, extractor, lambda *_: None)[0]
+
+
+@pytest.mark.slow
+def test_cell__holds_every_variable_and_the_same_bytes_for_the_same_seed(drawn) -> None:
     from studies.store import dataset_bytes
 
-    board = Board(
-        ("minmax",), bits=("w4a8",), subjects=("digits-unet",), steps=2, samples=320, injected_samples=16,
-        allow_small=True,
-    )  # fmt: skip
-    drawn = Reference.draw(board, "digits-unet", 1, lambda *_: None)
-    cell = Cell("minmax", "w4a8", "digits-unet", 1)
-    extractor, real = load_features("digits-classifier"), real_images("digits").real
-    first, again = (measuring.measure_cell(board, cell, drawn, real, extractor, lambda *_: None)[0] for _ in range(2))
+    first, again = measure(drawn, "w4a8"), measure(drawn, "w4a8")
     assert dataset_bytes(first) == dataset_bytes(again)
     assert all(np.isfinite(first[name]) for name in measuring.VARIABLES)
+    assert first.diverged == 0
+    assert "mixed" not in first.attrs
     assert float(first.bops) == pytest.approx(0.0316, abs=0.0005)
     error = drawn.images - drawn.repeat
     assert float(first.final_sqnr_db) > 10 * np.log10((drawn.images**2).sum() / (error**2).sum())
+
+
+@pytest.mark.slow
+def test_cell__of_other_widths_costs_and_spoils_as_they_do(drawn) -> None:
+    found = [measure(drawn, bits) for bits in BOARD.bits[:4]]
+    for name in ("bops", "final_sqnr_db"):
+        values = [float(one[name]) for one in found]
+        assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.slow
+def test_cell__of_mixed_bits_asks_for_companions_which_cost_no_more(drawn) -> None:
+    base = measure(drawn, "w4a4", "svdquant")
+    assert base.attrs["mixed"] == "yes"
+    for schedule in ("uniform", "random"):
+        beside = measure(drawn, "w4a4", f"svdquant@{schedule}")
+        assert "mixed" not in beside.attrs
+        assert 0.7 < float(beside.budget_share) <= 1
+        assert float(beside.bops) == pytest.approx(float(base.bops) * float(beside.budget_share))
+
+
+def test_cell__whose_samples_are_not_finite_is_diverged(monkeypatch, drawn) -> None:
+    spoiled = drawn.images.copy()
+    spoiled[7, 0, 3, 3] = np.nan
+    monkeypatch.setattr(measuring, "final_images", lambda *_, **__: spoiled)
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: pytest.fail("images were passed on"))
+    found = measure(drawn, "w4a8", "dynamic-max")
+    assert found.diverged == 1
+    assert np.isnan(found.final_sqnr_db)
+    assert np.isnan(found.step_sqnr_db).all()
+    assert np.isfinite(found.bops)
+
+
+@dataclasses.dataclass(frozen=True)
+class Diverging:
+    """A stage whose optimisation was stopped."""
+
+    name = "training"
+
+    def config(self) -> dict:
+        return {}
+
+    def require(self, task) -> None:
+        pass
+
+    def apply(self, preparation, report):
+        return preparation.noting(self.name, diverged=True, judgements=[[100, float("nan")]])
+
+
+def test_cell__says_that_it_diverged_and_its_log_is_json(monkeypatch, drawn) -> None:
+    recipe = find("dynamic-max")
+    monkeypatch.setattr(Board, "recipe", lambda *_: dataclasses.replace(recipe, stages=(*recipe.stages, Diverging())))
+    monkeypatch.setattr(measuring, "final_images", lambda *_, **__: drawn.images + np.float32(0.01))
+    found = measure(drawn, "w4a8")
+    assert found.diverged == 1
+    assert found.attrs["kind"] == "trained"
+    assert json.loads(found.attrs["log"])["training"] == {"diverged": True, "judgements": [[100, None]]}
+
+
+@pytest.mark.parametrize(
+    ("log", "share"),
+    [
+        ({}, 0.0),
+        ({"ranges": {"points_per_step": [1]}}, 0.0),
+        ({"training": {"diverged": False}}, 0.0),
+        ({"intervals": {"diverged": 3, "operands": 60, "kept": 57}}, 0.05),
+        ({"intervals": {"diverged": 3, "operands": 60}, "reconstruction": {"diverged": True, "units": []}}, 1.0),
+    ],
+)
+def test_diverged_share__is_one_where_an_optimisation_was_stopped(log, share) -> None:
+    assert measuring.diverged_share(log) == pytest.approx(share)

@@ -1,0 +1,84 @@
+"""Tables in LaTeX, HTML and Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from studies.scoreboard.table import Table
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+
+_NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(\.\d+)?(e[+-]?\d+)?(?: ± \d+\.\d+)?(?![\w.])|(?<!\S)-(?= )")
+"""And a minus before a name."""
+
+_STYLE = """
+table.qnoise { border-collapse: collapse; font: 13px sans-serif; margin: 0 0 1.5em }
+table.qnoise caption { text-align: left; font-weight: bold; padding: 0.3em 0 }
+table.qnoise th, table.qnoise td { padding: 0.15em 0.6em; text-align: right; white-space: nowrap }
+table.qnoise th:first-child, table.qnoise td:first-child { text-align: left }
+table.qnoise thead th { border-top: 2px solid; border-bottom: 1px solid }
+table.qnoise tbody tr:last-child td { border-bottom: 2px solid }
+"""
+
+
+def latex(tables: Sequence[Table], notes: Sequence[str]) -> str:
+    r"""A file for ``\input``: a float per table, notes in the first one's caption.
+
+    It needs ``\usepackage{booktabs}`` and nothing else.
+    """
+    parts = [r"% needs \usepackage{booktabs}"]
+    for index, table in enumerate(tables):
+        said = "" if index else " " + latex_text(" ".join(notes))
+        columns = "l" + "r" * (len(table.header) - 1)
+        lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (table.header, *table.rows)]
+        parts += [
+            r"\begin{table}", r"\centering", r"\scriptsize", r"\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{latex_text(table.title)}.{said}}}",
+            rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
+            r"\end{tabular}", r"\end{table}",
+        ]  # fmt: skip
+    return "\n".join(parts) + "\n"
+
+
+def latex_text(text: str) -> str:
+    """Text in which nothing is a command; numbers are set as mathematics, so that a minus is one."""
+    parts, end = [], 0
+    for found in _NUMBER.finditer(text):
+        parts += [_escaped(text[end : found.start()]), f"${found[0].replace('±', chr(92) + 'pm')}$"]
+        end = found.end()
+    return "".join([*parts, _escaped(text[end:])])
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def html_page(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """A page of its own: tables with their style, and nothing from elsewhere."""
+    parts = [
+        "<!doctype html>", '<html lang="en">', '<head><meta charset="utf-8">', f"<title>{html.escape(title)}</title>",
+        f"<style>{_STYLE}</style></head>", "<body>",
+    ]  # fmt: skip
+    for table in tables:
+        parts += [
+            '<table class="qnoise">', f"<caption>{html.escape(table.title)}</caption>",
+            f"<thead>{_html_row('th', table.header)}</thead>", "<tbody>",
+            *(_html_row("td", row) for row in table.rows), "</tbody>", "</table>",
+        ]  # fmt: skip
+    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
+    return "\n".join([*parts, "</body>", "</html>", ""])
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def markdown(table: Table) -> list[str]:
+    """Lines of a Markdown table, without its title."""
+    lines = [table.header, ("---", *["---:"] * (len(table.header) - 1)), *table.rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

@@ -1,0 +1,116 @@
+"""Claim: the pages' tables are those of the published board, and every recipe has a row on one method's page."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from board_cells import SEEDS, cell, gains, refused
+
+from samplers import BadInput
+from studies.recipes.catalogue import shipped
+from studies.scoreboard.board import Cell
+from studies.scoreboard.published import published
+from studies.store import dataset_bytes, read
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = {"steps": 20, "samples": 2048, "threads": 2}
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("generate_scoreboard", ROOT / "docs" / "generate_scoreboard.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A board that was stopped: minmax whole, ptqd at one width, svdquant with companions at one seed, repq refused."""
+    cells = [*gains("minmax", [0.0] * 5), *gains("ptqd", [0.5, 0.6, 0.4, 0.5, 0.55], like="ptqd")]
+    cells += [
+        cell("minmax", 0, 21.0, bits="w8a8"),
+        *(refused("repq", s, "it needs |norms|", like="repq") for s in range(5)),
+    ]
+    cells += [cell(f"svdquant{at}", 0, SEEDS[0] + 2, like=f"svdquant{at}") for at in ("", "@uniform", "@random")]
+    took, path = {}, tmp_path_factory.mktemp("board")
+    for one in cells:
+        file = Cell(*(one[name].item() for name in ("recipe", "bits", "subject", "seed"))).file
+        (path / file).write_bytes(dataset_bytes(one))
+        took[file] = 2.0 + one.seed.item()
+    (path / "seconds.json").write_text(json.dumps(took))
+    (path / "board.json").write_text(json.dumps(CONFIG))
+    return path
+
+
+def test_pages__are_what_the_generator_writes() -> None:
+    for path, text in generator().pages().items():
+        assert text == path.read_text(encoding="utf-8"), path.name
+
+
+def test_pages__have_a_row_for_every_recipe_once() -> None:
+    made = generator()
+    found = [recipe for path in made.METHODS.glob("*.md") for recipe in made.recipes_of(path.read_text("utf-8"))]
+    assert len(found) == len(set(found))
+    assert set(shipped()) <= set(found), "a recipe must be named between the markers of a page in docs/methods"
+
+
+def test_pages__say_what_is_measured_and_dashes_for_the_rest(folder, tmp_path) -> None:
+    made, results = generator(), tmp_path / "published.nc"
+    results.write_bytes(dataset_bytes(published(folder)))
+    pages = made.pages(results)
+    page = pages[made.PAGE]
+    assert "| ptqd | - | 13.51 ± 1.93 (2) |" not in page
+    assert re.search(r"\| ptqd \| - \| 13\.51 ± \d\.\d\d \(1\) \|", page)
+    assert re.search(r"\| minmax \| 21\.00 \| 13\.00 ± 1\.96 \(2\) \|", page)
+    assert "- repq on digits-unet: it needs |norms|" in page
+    assert "Made by `qnoise scoreboard --recipe minmax" in page
+    assert "### digits-unet, w4a8" in page
+    assert re.search(r"\| svdquant@uniform \| 1 \| - \|", page)
+    rows = pages[made.METHODS / "correction.md"]
+    assert re.search(r"\| ptqd \| - \| \+0\.51 ± 0\.09 \(1\) \|\n\| d2-dpm \| - \| - \|", rows)
+    assert all("nan" not in text.split("## On the scoreboard")[-1] for text in pages.values())
+
+
+def test_pages__without_a_published_board_say_so(tmp_path) -> None:
+    made = generator()
+    pages = made.pages(tmp_path / "nothing.nc")
+    assert made.NOTHING in pages[made.PAGE]
+    assert made.NOTHING in pages[made.METHODS / "qat.md"]
+
+
+def test_published__keeps_numbers_times_and_the_command(folder) -> None:
+    board = published(folder)
+    assert float(board.seconds.sel(recipe="ptqd", bits="w4a8", subject="digits-unet", seed=3)) == 5
+    finals = board.final_sqnr_db.sel(recipe="minmax", bits="w4a8", subject="digits-unet")
+    np.testing.assert_allclose(finals, SEEDS)
+    assert board.attrs["command"] == (
+        "qnoise scoreboard --recipe minmax --recipe ptqd --recipe repq --recipe svdquant --bits w8a8 --bits w4a8 "
+        "--subject digits-unet --threads 2"
+    )
+    assert len(dataset_bytes(board)) < 100_000
+
+
+def test_published__leaves_out_cells_of_recipes_that_have_changed(folder, tmp_path) -> None:
+    (tmp_path / "board.json").write_text(json.dumps(CONFIG))
+    for each in folder.glob("*-ptqd.nc"):
+        shutil.copy(each, tmp_path)
+    path = tmp_path / "digits-unet-2-w4a8-ptqd.nc"
+    stale = read(path).assign_attrs(stages="{}")
+    path.write_bytes(dataset_bytes(stale))
+    assert published(tmp_path).seed.values.tolist() == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("config", [None, {**CONFIG, "preset": "quick"}])
+def test_published__refuses_a_quick_preset_and_no_board(folder, tmp_path, config) -> None:
+    shutil.copy(folder / "digits-unet-0-w4a8-minmax.nc", tmp_path)
+    if config is not None:
+        (tmp_path / "board.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="quick preset is not published" if config else r"holds board\.json"):
+        published(tmp_path)
