@@ -71,7 +71,7 @@ class Prepared:
         network: what runs in integers; of the reference, or of a model derived from it.
         correction: of the network's output and the sampler's updates.
         log: what the stages have to say of their work, by stage, as plain JSON values; the same for the same seed.
-        seconds: how long it took; in no key.
+        seconds: of the processor, all threads together, since the last start; in no key.
     """
 
     reference: Model
@@ -139,7 +139,7 @@ class Recipe:
             BadInput: the task lacks what a stage needs, before the work.
         """
         self.require(task)
-        started = time.perf_counter()
+        started = time.process_time()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         preparation = Preparation.of(task, seed, folder)
@@ -147,5 +147,5 @@ class Recipe:
             preparation = stage.apply(preparation, report)
         return Prepared(
             task.model, preparation.quantized(), preparation.correction, preparation.log,
-            time.perf_counter() - started,
+            time.process_time() - started,
         )  # fmt: skip

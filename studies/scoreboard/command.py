@@ -2,13 +2,15 @@
 
 The folder is named by what determines a cell; cells are put in place whole, so a call goes on where another stopped,
 and more recipes, bits, subjects or seeds are added to what is there. A cell of a recipe that has changed is measured
-again. Where a recipe's bits are mixed, its companions follow it. How long recipes took is in ``seconds.json``, apart
-from the results, which are the same bytes for the same seed.
+again. Where a recipe's bits are mixed, its companions follow it. ``unfinished`` keeps what reconstruction and training
+have done of the subject and seed at hand. How long recipes took is in ``seconds.json``, apart from the results, which
+are the same bytes for the same seed.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from studies.recipes.recipe import Report
     from studies.scoreboard.reference import Images, Reference
 
-RECORDS, DATASET = "scoreboard.json", "scoreboard.nc"
+RECORDS, DATASET, UNFINISHED = "scoreboard.json", "scoreboard.nc", "unfinished"
 
 QUICK: dict[str, Any] = {
     "recipes": ("dynamic-max", "ptqd", "ptq4dm", "one-step-groupwise", "svdquant", "adaround"),
@@ -66,7 +68,7 @@ def run_scoreboard(*, quick: bool, threads: int | None, out: Path, as_json: bool
     publish(folder / "board.json", json_bytes(config))
     cells = []
     with progress() as report:
-        drawn = _References(board, report)
+        drawn = _References(board, report, folder)
         for cell in board.cells:
             found = _found_or_measured(board, cell, folder, drawn, real.real, extractor, report)
             cells.append(found)
@@ -75,6 +77,7 @@ def run_scoreboard(*, quick: bool, threads: int | None, out: Path, as_json: bool
                     _found_or_measured(board, companion, folder, drawn, real.real, extractor, report)
                     for companion in cell.companions
                 ]
+    drawn.clear()
     show(publish_board(cells, folder), folder, as_json)
 
 
@@ -90,17 +93,17 @@ def _found_or_measured(
     path = folder / cell.file
     if path.exists() and is_current(stored := read(path), board.recipe(cell.recipe)):
         return stored
-    found, took = _measure(board, cell, drawn.of(cell), real, extractor, report)
+    found, took = _measure(board, cell, drawn, real, extractor, report)
     publish(path, dataset_bytes(found))
     note_seconds(folder, cell, took)
     return read(path)
 
 
 class _References:
-    """Full precision's samples of the subject and seed at hand."""
+    """Full precision's samples of the subject and seed at hand, and a folder for what is unfinished of them."""
 
-    def __init__(self, board: Board, report: Report) -> None:
-        self._board, self._report = board, report
+    def __init__(self, board: Board, report: Report, folder: Path) -> None:
+        self._board, self._report, self._folder = board, report, folder / UNFINISHED
         self._held: tuple[tuple[str, int], Reference] | None = None
 
     def of(self, cell: Cell) -> Reference:
@@ -108,19 +111,31 @@ class _References:
 
         key = cell.subject, cell.seed
         if self._held is None or self._held[0] != key:
+            self.clear()
             self._held = key, Reference.draw(self._board, *key, self._report)
         return self._held[1]
 
+    def unfinished(self, cell: Cell) -> Path:
+        """What is done of one cell may serve the next: a control is trained once for all widths."""
+        return self._folder / f"{cell.subject}-{cell.seed}"
+
+    def clear(self) -> None:
+        """Forget what was unfinished of the subject and seed at hand, of which every cell is there now."""
+        if self._held is not None:
+            subject, seed = self._held[0]
+            shutil.rmtree(self._folder / f"{subject}-{seed}", ignore_errors=True)
+
 
 def _measure(
-    board: Board, cell: Cell, reference: Reference, real: Images | None, extractor: FeatureExtractor, report: Report
+    board: Board, cell: Cell, drawn: _References, real: Images | None, extractor: FeatureExtractor, report: Report
 ) -> tuple[xr.Dataset, float]:
     from studies.scoreboard.measuring import measure_cell
 
     title = f"{cell.subject}, seed {cell.seed}, {cell.bits}, {cell.recipe}"
     return measure_cell(
-        board, cell, reference, real, extractor, lambda what, done, total: report(f"{title}: {what}", done, total)
-    )
+        board, cell, drawn.of(cell), real, extractor,
+        lambda what, done, total: report(f"{title}: {what}", done, total), drawn.unfinished(cell),
+    )  # fmt: skip
 
 
 def _digests(board: Board) -> dict[str, str]:

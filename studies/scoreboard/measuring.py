@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,19 @@ FACTS = {
 
 
 def measure_cell(
-    board: Board, cell: Cell, reference: Reference, real: Images | None, extractor: FeatureExtractor, report: Report
-) -> tuple[xr.Dataset, float]:
+    board: Board, cell: Cell, reference: Reference, real: Images | None, extractor: FeatureExtractor, report: Report,
+    unfinished: Path | None = None,
+) -> tuple[xr.Dataset, float]:  # fmt: skip
     """The cell, and the seconds that its recipe took, which are no part of it.
 
     A recipe that the subject cannot have leaves NaN and, in the attributes, what it needs; one whose samples are not
-    finite leaves NaN and is diverged. The attribute ``mixed`` stands where companions are asked for.
+    finite leaves NaN and is diverged. The attribute ``mixed`` stands where companions are asked for. Reconstruction and
+    training keep what is done in ``unfinished``, and go on from there.
     """
     recipe = board.recipe(cell.recipe)
     task = Task(reference.model, reference.sampler, Bits.parse(cell.bits), batch_size=board.batch_size)
     try:
-        made = recipe.prepare(task, seed=cell.seed, report=report)
+        made = recipe.prepare(task, seed=cell.seed, report=report, folder=unfinished)
     except BadInput as error:
         return _dataset(recipe, cell, {}, np.full(board.steps, math.nan), {"refused": str(error)}), 0.0
     values, steps = _measured(board, cell, reference, made, real, extractor, report)

@@ -35,7 +35,7 @@ class Table:
 
 HEADER = (
     "recipe", "seeds", "rank", "final SQNR, dB", "- minmax", "- control", "injected, dB", "KID x 1000", "FD",
-    "precision", "recall", "BOPs", "bytes", "seconds",
+    "precision", "recall", "BOPs", "bytes", "CPU s",
 )  # fmt: skip
 
 PAPER = ("recipe", "rank", "final SQNR, dB", "- minmax", "- control", "KID x 1000", "FD", "BOPs")
@@ -48,7 +48,7 @@ NOTES = (
     "a recipe with mixed bits the same recipe with one width (@uniform) or random widths (@random) of the same bit "
     "operations.",
     "final: of the last sample; injected: of epsilon at full precision's x, mean over steps; KID, FD, precision and "
-    "recall against full precision on other noise; BOPs and bytes over those of float32; seconds: of preparation.",
+    "recall against full precision on other noise; BOPs and bytes over those of float32; CPU s: of preparation.",
 )
 """What the columns mean."""
 

@@ -30,7 +30,7 @@ def with_seconds(board: xr.Dataset, folder: Path) -> xr.Dataset:
         for recipe, bits, subject, seed in product(*(board[dim].values for dim in DIMS))
     ]
     shape = tuple(board.sizes[dim] for dim in DIMS)
-    attrs = {"units": "s", "long_name": "time that the recipe took to prepare the network"}
+    attrs = {"units": "s", "long_name": "processor time of preparing the network, all threads together"}
     return board.assign(seconds=(DIMS, np.array(found).reshape(shape), attrs))
 
 

@@ -33,8 +33,10 @@ def measured(monkeypatch) -> list[Cell]:
     """Cells with made-up numbers; ptqd is refused at seed 2, and the third cell is interrupted once."""
     cells: list[Cell] = []
 
-    def measure(board, cell, ref, real, extractor, report):
+    def measure(board, cell, ref, real, extractor, report, unfinished):
         cells.append(cell)
+        unfinished.mkdir(parents=True, exist_ok=True)
+        (unfinished / "training").touch()
         if len(cells) == 3:
             raise KeyboardInterrupt
         if cell.recipe == "ptqd" and cell.seed == 2:
@@ -56,12 +58,14 @@ def test_scoreboard__goes_on_where_it_stopped(monkeypatch, capsys, tmp_path, mea
     assert qnoise(monkeypatch, *command) == 130
     (folder,) = tmp_path.iterdir()
     assert len(list(folder.glob("*.nc"))) == 2
+    assert (folder / "unfinished" / "digits-unet-1" / "training").exists()
     capsys.readouterr()
     assert qnoise(monkeypatch, *command, "--json") == 0
     found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert [row["recipe"] for row in found["rows"]] == ["minmax", "ptqd"]
     assert found["refused"] == [{"subject": "digits-unet", "recipe": "ptqd", "needs": "absorption needs noise"}]
     assert len(measured) == 7  # six cells, and the interrupted one
+    assert not list((folder / "unfinished").iterdir())
     assert json.loads((folder / "seconds.json").read_text())["digits-unet-0-w4a8-minmax.nc"] == 1.5
     before = (folder / "scoreboard.nc").read_bytes()
     assert qnoise(monkeypatch, *command) == 0
