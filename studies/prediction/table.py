@@ -55,12 +55,15 @@ def prediction_rows(records: Sequence[Record]) -> tuple[list[str], list[list[str
 
 
 def hits(records: Sequence[Record]) -> list[tuple[str, int, int]]:
-    """(what, records within the tolerance, records): each predictor over all, then the first one per sampler."""
+    """(what, records within the tolerance, records): each predictor over all, the first one by sampler and by steps."""
     first, *_ = records[0]["predicted"]
     found = [(name, *_within(records, name)) for name in records[0]["predicted"]]
     for sampler in dict.fromkeys(record["sampler"] for record in records):
         own = [record for record in records if record["sampler"] == sampler]
         found.append((f"{first}, {sampler}", *_within(own, first)))
+    for steps in sorted({record["steps"] for record in records}):
+        own = [record for record in records if record["steps"] == steps]
+        found.append((f"{first}, {steps} steps", *_within(own, first)))
     return found
 
 

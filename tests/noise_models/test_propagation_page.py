@@ -24,7 +24,11 @@ def record(sampler: str, measured: float, **predicted: float) -> dict:
 
 def test_table__marks_misses_of_the_first_predictor_and_counts_hits() -> None:
     records = [record("ddim:0", 20.0, ours=21.0, other=18.0), record("ddpm", 20.0, ours=21.01, other=20.5)]
+    records[0]["steps"] = 50
     header, rows = prediction_rows(records)
     assert header[-3:] == ["ours", "its s.e.", "other"]
     assert [row[-3:] for row in rows] == [["+1.00", "0.07", "-2.00"], ["+1.01 *", "0.07", "+0.50"]]
-    assert hits(records) == [("ours", 1, 2), ("other", 1, 2), ("ours, ddim:0", 1, 1), ("ours, ddpm", 0, 1)]
+    assert hits(records) == [
+        ("ours", 1, 2), ("other", 1, 2), ("ours, ddim:0", 1, 1), ("ours, ddpm", 0, 1), ("ours, 10 steps", 0, 1),
+        ("ours, 50 steps", 1, 1),
+    ]  # fmt: skip
