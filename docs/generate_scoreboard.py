@@ -17,9 +17,9 @@ import xarray as xr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from studies.documents import markdown  # noqa: E402
 from studies.scoreboard.joining import refusals  # noqa: E402
 from studies.scoreboard.records import Record, board_records  # noqa: E402
-from studies.scoreboard.rendering import markdown  # noqa: E402
 from studies.scoreboard.table import NOTES, board_tables, rows_of, summary  # noqa: E402
 from studies.scoreboard.timing import mean_seconds  # noqa: E402
 from studies.store import dataset_bytes, read  # noqa: E402

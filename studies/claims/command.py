@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def run_claims(
     from studies.claims import table
     from studies.claims.catalogue import chosen
     from studies.console import jsonable, print_json, print_table, progress
+    from studies.documents import Table, html_page, latex
     from studies.main_job import available_threads
     from studies.results import folder_for, json_bytes, require_writable
     from studies.store import publish
@@ -57,29 +58,23 @@ def run_claims(
                 ]
     records = table.claim_records(asked, values)
     found = {"quick": quick, "claims": jsonable(records), "not_testable": untestable}
-    tables = [(table.HEADER, table.claim_rows(records)), (table.UNTESTABLE_HEADER, table.untestable_rows(untestable))]
+    title = "claims, quick preset: no verdict to quote" if quick else "claims"
+    both = [
+        Table.of_words(title, table.HEADER, table.claim_rows(records)),
+        Table.of_words("claims without a subject here", table.UNTESTABLE_HEADER, table.untestable_rows(untestable)),
+    ]
+    tables = [one for one in both if one.rows]
+    documents = {"claims.tex": latex(tables, ()).encode(), "claims.html": html_page(title, tables, ()).encode()}
     folder = folder_for(out, "claims", run_key({"claims": configs, "not_testable": untestable}))
     folder.mkdir(exist_ok=True)
-    for name, content in {"claims.json": json_bytes(found), **_documents(tables, quick)}.items():
+    for name, content in {"claims.json": json_bytes(found), **documents}.items():
         publish(folder / name, content)
     if as_json:
         print_json(found)
         return
-    titles = ["claims, quick preset: no verdict to quote" if quick else "claims", "claims without a subject here"]
-    for title, (header, rows) in zip(titles, tables, strict=True):
-        if rows:
-            print_table(title, header, rows)
+    for one in tables:
+        print_table(one.title, one.header, one.rows)
     print(f"wrote: {folder}")
-
-
-def _documents(tables: Sequence[tuple[list[str], list[list[str]]]], quick: bool) -> dict[str, bytes]:
-    from studies.claims.documents import html_table, latex
-
-    shown = [table for table in tables if table[1]]
-    warning = "quick preset: no verdict to quote"
-    tex = (f"% {warning}\n" if quick else "") + "\n".join(latex(*table) for table in shown)
-    page = (f"<p>{warning}</p>\n" if quick else "") + "".join(html_table(*table) for table in shown)
-    return {"claims.tex": tex.encode(), "claims.html": f'<meta charset="utf-8">\n{page}'.encode()}
 
 
 def _sized(claim: Claim, seeds: int | None, quick: bool) -> Claim:

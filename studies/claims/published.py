@@ -14,9 +14,9 @@ from typing import Any
 from samplers.errors import BadInput
 from studies.claims.claim import Claim, Published, UntestableClaim
 from studies.claims.command import CLAIM, claim_config, numbers, seed_file
-from studies.claims.documents import markdown
 from studies.claims.table import NOT_RUN, claim_records, claimed, interval, number, untestable_records
 from studies.console import jsonable
+from studies.documents import Table, markdown
 
 Measured = dict[str, Any]
 """Claim -> ``config`` (all that determined the values) and ``values``: subject -> one mapping per seed."""
@@ -90,7 +90,8 @@ def tables(found: Mapping[str, Any]) -> str:
             ]
             for r in own
         ]  # fmt: skip
-        parts += ["", *markdown(_HEADER, rows), ""]
+        parts += ["", *markdown(Table.of_words(paper, _HEADER, rows)), ""]
     rows = [[r["statement"], r["endpoint"], r["paper"], r["reason"]] for r in found["not_testable"]]
-    parts += ["### Not testable here", "", *markdown(["claim", "the paper measured", "paper", "reason"], rows), ""]
+    untestable = Table.of_words("Not testable here", ["claim", "the paper measured", "paper", "reason"], rows)
+    parts += [f"### {untestable.title}", "", *markdown(untestable), ""]
     return "\n".join(parts)

@@ -160,12 +160,12 @@ def publish_board(cells: list[xr.Dataset], folder: Path) -> xr.Dataset:
 
     matplotlib.use("agg")
     from studies.console import jsonable
+    from studies.documents import html_page, latex
     from studies.plots.scoreboard import scoreboard_figure
     from studies.plots.style import figure_bytes
     from studies.results import json_bytes
     from studies.scoreboard.joining import join
     from studies.scoreboard.records import board_records
-    from studies.scoreboard.rendering import html_page, latex
     from studies.scoreboard.table import NOTES, PAPER, board_tables
     from studies.scoreboard.timing import mean_seconds, with_seconds
     from studies.store import dataset_bytes, publish

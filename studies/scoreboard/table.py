@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from studies.documents import Table
 from studies.scoreboard.board import BASELINE
 from studies.scoreboard.companions import SEPARATOR
 from studies.scoreboard.records import HIGHER_IS_BETTER, Record
@@ -16,21 +16,6 @@ Seconds = Mapping[tuple[str, str, str], float]
 
 NONE = "-"
 """In place of a number that there is not."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, a header, and rows of as many cells."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def only(self, columns: Sequence[str]) -> Table:
-        """Some of its columns, in its own order."""
-        kept = [index for index, name in enumerate(self.header) if name in columns]
-        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
-        return Table(self.title, tuple(self.header[index] for index in kept), rows)
 
 
 HEADER = (

@@ -100,7 +100,7 @@ def test_claims__goes_on_where_it_stopped(monkeypatch, capsys, tmp_path, measure
     (tables,) = tmp_path.glob("claims-*")
     assert {path.name for path in tables.iterdir()} == {"claims.json", "claims.tex", "claims.html"}
     assert "FID \\& IS" in (tables / "claims.tex").read_text()
-    assert "<td>&gt; 1 dB</td>" in (tables / "claims.html").read_text()
+    assert '<td class="text">&gt; 1 dB</td>' in (tables / "claims.html").read_text()
     assert json.loads((tables / "claims.json").read_text()) == printed
     assert qnoise(monkeypatch, "--seeds", "4", *command[2:]) == 0
     assert len(measured) == 9  # more seeds are added to those that are there

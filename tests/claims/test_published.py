@@ -11,7 +11,6 @@ import pytest
 from samplers import BadInput
 from studies.claims.claim import Claim, Endpoint, Setting, UntestableClaim
 from studies.claims.command import claim_config
-from studies.claims.documents import html_table, latex, markdown
 from studies.claims.published import committed, finished, tables
 from studies.claims.verdict import Direction
 from studies.recipes.recipe import Source
@@ -89,10 +88,3 @@ def test_committed__refuses_values_of_a_claim_that_has_changed(tmp_path) -> None
     measured["gains"]["values"]["digits-unet"].pop()
     with pytest.raises(BadInput, match="3 seeds"):
         committed(EVERY, measured)
-
-
-def test_documents__escape_what_their_language_would_read() -> None:
-    cells = ["a_b", "50 % & <1", "x|y"]
-    assert markdown(["p", "q", "r"], [cells])[2] == "| a_b | 50 % & <1 | x\\|y |"
-    assert r"a\_b & 50 \% \& \textless{}1 & x\textbar{}y \\" in latex(["p", "q", "r"], [cells])
-    assert "<td>a_b</td><td>50 % &amp; &lt;1</td><td>x|y</td>" in html_table(["p", "q", "r"], [cells])

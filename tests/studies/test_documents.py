@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from studies.scoreboard.rendering import html_page, latex, latex_text, markdown
-from studies.scoreboard.table import HEADER, NOTES, PAPER, Table
+from studies.documents import Table, html_page, latex, latex_text, markdown
+from studies.scoreboard.table import HEADER, NOTES, PAPER
 
 AWKWARD = "my_module:A&B <50 %> #1 {x} $5 ^~\\"
 
@@ -111,3 +111,11 @@ def test_only__keeps_cells_under_their_names() -> None:
 def test_markdown__keeps_its_columns() -> None:
     lines = markdown(Table("", ("a|b", "c"), (("1", "2"),)))
     assert lines == ["| a\\|b | c |", "| --- | ---: |", "| 1 | 2 |"]
+
+
+def test_words__escape_what_their_language_would_read() -> None:
+    table = Table.of_words("t", ["p", "q", "r"], [["a_b", "50 % & <x", "x|y"]])
+    assert markdown(table)[1:] == ["| --- | --- | --- |", "| a_b | 50 % & <x | x\\|y |"]
+    assert r"a\_b & $50$ \% \& $<$x & x\textbar{}y \\" in latex([table], ())
+    assert r"\begin{tabular}{lll}" in latex([table], ())
+    assert '<td class="text">50 % &amp; &lt;x</td>' in html_page("t", [table], ())

@@ -1,16 +1,15 @@
-"""Tables in LaTeX, HTML and Markdown."""
+"""Tables as documents: LaTeX, HTML and Markdown."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Sequence
-
-from studies.scoreboard.table import Table
+from dataclasses import dataclass, replace
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
 }  # fmt: skip
 
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(\.\d+)?(e[+-]?\d+)?(?: ± \d+\.\d+)?(?![\w.])|(?<!\S)-(?= )")
@@ -20,10 +19,31 @@ _STYLE = """
 table.qnoise { border-collapse: collapse; font: 13px sans-serif; margin: 0 0 1.5em }
 table.qnoise caption { text-align: left; font-weight: bold; padding: 0.3em 0 }
 table.qnoise th, table.qnoise td { padding: 0.15em 0.6em; text-align: right; white-space: nowrap }
-table.qnoise th:first-child, table.qnoise td:first-child { text-align: left }
+table.qnoise .text { text-align: left; white-space: normal }
 table.qnoise thead th { border-top: 2px solid; border-bottom: 1px solid }
 table.qnoise tbody tr:last-child td { border-bottom: 2px solid }
 """
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, and rows of as many cells; the first ``texts`` columns are words, the others numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: int = 1
+
+    @classmethod
+    def of_words(cls, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+        """A table without a column of numbers."""
+        return cls(title, tuple(header), tuple(map(tuple, rows)), len(header))
+
+    def only(self, columns: Sequence[str]) -> Table:
+        """Some of its columns, in its own order."""
+        kept = [index for index, name in enumerate(self.header) if name in columns]
+        rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
+        return replace(self, header=tuple(self.header[index] for index in kept), rows=rows)
 
 
 def latex(tables: Sequence[Table], notes: Sequence[str]) -> str:
@@ -34,7 +54,7 @@ def latex(tables: Sequence[Table], notes: Sequence[str]) -> str:
     parts = [r"% needs \usepackage{booktabs}"]
     for index, table in enumerate(tables):
         said = "" if index else " " + latex_text(" ".join(notes))
-        columns = "l" + "r" * (len(table.header) - 1)
+        columns = "l" * table.texts + "r" * (len(table.header) - table.texts)
         lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (table.header, *table.rows)]
         parts += [
             r"\begin{table}", r"\centering", r"\scriptsize", r"\setlength{\tabcolsep}{3pt}",
@@ -67,18 +87,19 @@ def html_page(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
     for table in tables:
         parts += [
             '<table class="qnoise">', f"<caption>{html.escape(table.title)}</caption>",
-            f"<thead>{_html_row('th', table.header)}</thead>", "<tbody>",
-            *(_html_row("td", row) for row in table.rows), "</tbody>", "</table>",
+            f"<thead>{_html_row('th', table.header, table.texts)}</thead>", "<tbody>",
+            *(_html_row("td", row, table.texts) for row in table.rows), "</tbody>", "</table>",
         ]  # fmt: skip
     parts += [f"<p>{html.escape(note)}</p>" for note in notes]
     return "\n".join([*parts, "</body>", "</html>", ""])
 
 
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _html_row(tag: str, cells: Sequence[str], texts: int) -> str:
+    opened = [f'<{tag} class="text">'] * texts + [f"<{tag}>"] * (len(cells) - texts)
+    return "<tr>" + "".join(f"{o}{html.escape(cell)}</{tag}>" for o, cell in zip(opened, cells, strict=True)) + "</tr>"
 
 
 def markdown(table: Table) -> list[str]:
     """Lines of a Markdown table, without its title."""
-    lines = [table.header, ("---", *["---:"] * (len(table.header) - 1)), *table.rows]
+    lines = [table.header, (*["---"] * table.texts, *["---:"] * (len(table.header) - table.texts)), *table.rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
