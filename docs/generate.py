@@ -13,6 +13,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from studies.documents import put  # noqa: E402
+
 FIGURES = ROOT / "docs" / "figures"
 EXAMPLES = ("narrow_machine", "fake_quant_against_hardware", "heat_map")
 
@@ -48,9 +52,8 @@ def _run(*arguments: str) -> str:
 
 def _put(name: str, text: str) -> None:
     """Replace what stands between the README's markers of this name."""
-    readme, begin, end = ROOT / "README.md", f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, rest = readme.read_text(encoding="utf-8").split(begin)
-    readme.write_text(f"{before}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
+    readme = ROOT / "README.md"
+    readme.write_text(put(readme.read_text(encoding="utf-8"), name, text), encoding="utf-8")
 
 
 def _table(runs: list[dict]) -> str:

@@ -1,8 +1,8 @@
-"""Write docs/results/claims.json and the tables of docs/claims.md; values come from ``qnoise claims``.
+"""Write docs/results/claims.json, the tables of docs/claims.md and README.md's; values come from ``qnoise claims``.
 
-Run from the repository's root: ``python docs/generate_claims.py`` writes both anew from the committed values; with
+Run from the repository's root: ``python docs/generate_claims.py`` writes them anew from the committed values; with
 results folders as arguments (what ``qnoise claims --out`` was given) it first takes over what has finished there. A
-test holds that both are what it writes.
+test holds that all are what it writes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from studies.claims.catalogue import claims  # noqa: E402
-from studies.claims.published import committed, finished, tables  # noqa: E402
+from studies.claims.published import committed, finished, summary, tables  # noqa: E402
+from studies.documents import put  # noqa: E402
 
-PAGE = ROOT / "docs" / "claims.md"
+PAGE, README = ROOT / "docs" / "claims.md", ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results" / "claims.json"
-BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
 
 
 def results(folders: list[Path]) -> dict[str, Any]:
@@ -36,13 +36,14 @@ def text(found: dict[str, Any]) -> str:
     return json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def page(found: dict[str, Any]) -> str:
-    """The page with its tables replaced."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n{tables(found)}{END}{rest.split(END)[1]}"
+def pages(found: dict[str, Any]) -> dict[Path, str]:
+    """Every page with its tables replaced."""
+    texts = {PAGE: ("tables", tables(found)), README: ("claims", "\n".join(summary(found)) + "\n")}
+    return {path: put(path.read_text(encoding="utf-8"), *text) for path, text in texts.items()}
 
 
 if __name__ == "__main__":
     made = results([Path(folder) for folder in sys.argv[1:]])
     RESULTS.write_text(text(made), encoding="utf-8")
-    PAGE.write_text(page(made), encoding="utf-8")
+    for path, page in pages(made).items():
+        path.write_text(page, encoding="utf-8")

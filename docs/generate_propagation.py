@@ -12,11 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from studies.documents import put  # noqa: E402
 from studies.prediction.table import hits, prediction_rows  # noqa: E402
 
 PAGE = ROOT / "docs" / "propagation.md"
 RESULTS = ROOT / "docs" / "results"
-BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
 
 
 def tables() -> str:
@@ -32,8 +32,7 @@ def tables() -> str:
 
 def page() -> str:
     """The page with its tables replaced."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n{tables()}{END}{rest.split(END)[1]}"
+    return put(PAGE.read_text(encoding="utf-8"), "tables", tables())
 
 
 def _hit_rows(records: list[dict]) -> list[list[str]]:

@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from studies.documents import put  # noqa: E402
 from studies.quality.table import difference_cells, distance_cells  # noqa: E402
 
 PAGE = ROOT / "docs" / "quality.md"
 RESULTS = ROOT / "docs" / "results" / "quality-digits-unet.json"
 FIGURE = ROOT / "docs" / "figures" / "quality"
-BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
 
 
 def take_over(folder: Path) -> None:
@@ -65,8 +65,7 @@ def tables() -> str:
 
 def page() -> str:
     """The page with its tables replaced."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n{tables()}{END}{rest.split(END)[1]}"
+    return put(PAGE.read_text(encoding="utf-8"), "tables", tables())
 
 
 def _plain(row: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Write the tables of docs/scoreboard.md, and a row per recipe into docs/methods/*.md, from docs/results/scoreboard.nc.
+"""Write the tables of docs/scoreboard.md and README.md, and rows of docs/methods/*.md, from docs/results/scoreboard.nc.
 
 Run from the repository's root: ``python docs/generate_scoreboard.py`` writes the pages; with a folder of ``qnoise
 scoreboard`` as argument, finished or not, it first takes over that folder's cells and figure. What is not measured yet
@@ -17,7 +17,7 @@ import xarray as xr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from studies.documents import markdown  # noqa: E402
+from studies.documents import markdown, put  # noqa: E402
 from studies.scoreboard.joining import refusals  # noqa: E402
 from studies.scoreboard.records import Record, board_records  # noqa: E402
 from studies.scoreboard.table import NOTES, board_tables, rows_of, summary  # noqa: E402
@@ -32,8 +32,6 @@ FIGURE = ROOT / "docs" / "figures" / "scoreboard"
 
 NOTHING = "No cell is published yet."
 
-BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
-README_BEGIN, README_END = "<!-- scoreboard:begin -->", "<!-- scoreboard:end -->"
 ROWS = re.compile(r"(<!-- rows: (?P<recipes>[^>]+) -->\n).*?(<!-- rows:end -->)", re.DOTALL)
 """Markers of a method's page: the recipes whose rows stand between them."""
 
@@ -61,20 +59,13 @@ def pages(results: Path = RESULTS) -> dict[Path, str]:
     """Every page with its tables replaced."""
     board = read(results) if results.exists() else None
     records = [] if board is None else board_records(board)
-    found = {PAGE: _between(PAGE.read_text(encoding="utf-8"), BEGIN, END, _tables(board, records))}
+    found = {PAGE: put(PAGE.read_text(encoding="utf-8"), "tables", _tables(board, records))}
     for path in sorted(METHODS.glob("*.md")):
         text = path.read_text(encoding="utf-8")
         if ROWS.search(text):
             found[path] = ROWS.sub(lambda match: f"{match[1]}{_rows(records, match)}{match[3]}", text)
-    readme = README.read_text(encoding="utf-8")
-    if README_BEGIN in readme:
-        found[README] = _between(readme, README_BEGIN, README_END, "\n".join(_summaries(records)))
+    found[README] = put(README.read_text(encoding="utf-8"), "scoreboard", "\n".join(_summaries(records)))
     return found
-
-
-def _between(text: str, begin: str, end: str, new: str) -> str:
-    before, rest = text.split(begin)
-    return f"{before}{begin}\n{new}{end}{rest.split(end)[1]}"
 
 
 def _summaries(records: list[Record]) -> list[str]:

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "theory.md", ROOT / "docs" / "figures"
 sys.path.insert(0, str(ROOT))
 
+from studies.documents import put  # noqa: E402
+
 MODELS = ("digits-unet", "digits-dit")
 OPTIONS = ("--steps", "10", "--samples", "256", "--threads", "1")
 BITS = range(2, 9)
@@ -90,9 +92,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def with_tables(page: str, tables: dict[str, str]) -> str:
     """The page with each table between the markers of its name."""
     for name, text in tables.items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n{text}{end}{rest.split(end)[1]}"
+        page = put(page, name, text)
     return page
 
 

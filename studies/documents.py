@@ -1,4 +1,4 @@
-"""Tables as documents: LaTeX, HTML and Markdown."""
+"""Tables as documents: LaTeX, HTML and Markdown, and places in pages that generators fill."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+NONE = "-"
+"""In place of what there is not."""
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -103,3 +106,10 @@ def markdown(table: Table) -> list[str]:
     """Lines of a Markdown table, without its title."""
     lines = [table.header, (*["---"] * table.texts, *["---:"] * (len(table.header) - table.texts)), *table.rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def put(page: str, name: str, text: str) -> str:
+    """The page with a text in place of what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{text}{end}{rest.split(end)[1]}"

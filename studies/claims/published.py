@@ -7,6 +7,7 @@ that has changed since are refused: a claim that changes has another name.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from studies.claims.claim import Claim, Published, UntestableClaim
 from studies.claims.command import CLAIM, claim_config, numbers, seed_file
 from studies.claims.table import NOT_RUN, claim_records, claimed, interval, number, untestable_records
 from studies.console import jsonable
-from studies.documents import Table, markdown
+from studies.documents import NONE, Table, markdown
 
 Measured = dict[str, Any]
 """Claim -> ``config`` (all that determined the values) and ``values``: subject -> one mapping per seed."""
@@ -67,6 +68,30 @@ def committed(every: Mapping[str, Published], measured: Measured) -> dict[str, A
     }  # fmt: skip
 
 
+def summary(found: Mapping[str, Any]) -> list[str]:
+    """Markdown for a front page: of every claim, how many of a subject's endpoints have which verdict, Holm's.
+
+    Args:
+        found: ``committed``'s.
+    """
+    records = found["claims"]
+    subjects = list(dict.fromkeys(record["subject"] for record in records))
+    verdicts = {(r["claim"], r["subject"]): Counter[str]() for r in records}
+    for record in records:
+        verdicts[record["claim"], record["subject"]][record["verdict_holm"]] += 1
+    rows = [
+        [f"{text} (`{name}`)", *(_counted(verdicts.get((name, subject), Counter())) for subject in subjects)]
+        for name, text in {r["claim"]: r["statement"] for r in records}.items()
+    ]
+    return markdown(Table.of_words("", ["claim", *subjects], rows))
+
+
+def _counted(verdicts: Counter[str]) -> str:
+    if len(verdicts) == 1 and verdicts.total() == 1:
+        return next(iter(verdicts))
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()) or NONE
+
+
 _HEADER = ["claim", "endpoint", "subject", "claimed", "found", "simultaneous 95 %", "verdict", "with Holm"]
 
 
@@ -86,7 +111,7 @@ def tables(found: Mapping[str, Any]) -> str:
         rows = [
             [
                 f"`{r['claim']}`", f"{r['endpoint']}: {r['meaning']}", r["subject"], claimed(r), number(r["estimate"]),
-                "-" if r["low"] is None else interval(r), r["verdict"], r["verdict_holm"],
+                NONE if r["low"] is None else interval(r), r["verdict"], r["verdict_holm"],
             ]
             for r in own
         ]  # fmt: skip

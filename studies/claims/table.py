@@ -7,6 +7,7 @@ from typing import Any
 
 from studies.claims.claim import Claim, Endpoint, Setting, UntestableClaim
 from studies.claims.verdict import Finding, find, holm
+from studies.documents import NONE
 from studies.recipes.recipe import Source
 
 Record = dict[str, Any]
@@ -103,4 +104,4 @@ def interval(record: Record) -> str:
 
 def number(value: float | None) -> str:
     """Three digits, or a dash where there is no value."""
-    return "-" if value is None or value != value else f"{value:.3g}"
+    return NONE if value is None or value != value else f"{value:.3g}"

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from studies.documents import Table
+from studies.documents import NONE, Table
 from studies.scoreboard.board import BASELINE
 from studies.scoreboard.companions import SEPARATOR
 from studies.scoreboard.records import HIGHER_IS_BETTER, Record
 
 Seconds = Mapping[tuple[str, str, str], float]
 """What a recipe took, mean over seeds, by (subject, bits, recipe)."""
-
-NONE = "-"
-"""In place of a number that there is not."""
 
 
 HEADER = (

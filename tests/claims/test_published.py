@@ -11,7 +11,7 @@ import pytest
 from samplers import BadInput
 from studies.claims.claim import Claim, Endpoint, Setting, UntestableClaim
 from studies.claims.command import claim_config
-from studies.claims.published import committed, finished, tables
+from studies.claims.published import committed, finished, summary, tables
 from studies.claims.verdict import Direction
 from studies.recipes.recipe import Source
 
@@ -43,7 +43,8 @@ def test_committed__is_what_the_generator_writes() -> None:
     spec.loader.exec_module(made)
     found = made.results([])
     assert made.text(found) == made.RESULTS.read_text(encoding="utf-8")
-    assert made.page(found) == made.PAGE.read_text(encoding="utf-8")
+    for path, page in made.pages(found).items():
+        assert page == path.read_text(encoding="utf-8"), path.name
 
 
 def test_finished__takes_subjects_whose_seeds_are_all_there(tmp_path) -> None:
@@ -76,6 +77,17 @@ def test_committed__judges_what_has_run_and_invents_nothing(tmp_path) -> None:
     assert "| `gains` | gain: a gain | digits-unet | > 1 dB | 2 | " in text
     assert "| `other` | gain: a gain | digits-dit | > 1 dB | - | - | not run yet | not run yet |" in text
     assert "| S. | FID | A paper (somebody, somewhere) | No model. |" in text
+
+
+def test_summary__counts_the_adjusted_verdicts_of_a_subject() -> None:
+    def record(claim: str, subject: str, verdict: str) -> dict:
+        adjusted = "inconclusive" if verdict == "confirmed" else verdict
+        return {"claim": claim, "statement": "S.", "subject": subject, "verdict": verdict, "verdict_holm": adjusted}
+
+    found = [record("a", "one", "contradicted"), record("a", "one", "confirmed"), record("b", "two", "not run yet")]
+    assert summary({"claims": found})[2:] == [
+        "| S. (`a`) | 1 contradicted, 1 inconclusive | - |", "| S. (`b`) | - | not run yet |"
+    ]  # fmt: skip
 
 
 def test_committed__refuses_values_of_a_claim_that_has_changed(tmp_path) -> None:
