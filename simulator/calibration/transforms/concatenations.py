@@ -53,8 +53,8 @@ def _unet(module: UNet) -> tuple[Concatenation, ...]:
 
 
 def _diffusers(module: nn.Module) -> tuple[Concatenation, ...]:
-    found, first = [], int(module.config.block_out_channels[-1])  # type: ignore[union-attr, index, arg-type]
-    for i, block in enumerate(module.up_blocks):  # type: ignore[arg-type, union-attr, var-annotated]
+    found, first = [], int(module.config.block_out_channels[-1])  # type: ignore[union-attr, index, arg-type]  # theirs
+    for i, block in enumerate(module.up_blocks):  # type: ignore[arg-type, union-attr, var-annotated]  # theirs
         if type(block).__name__ not in ("UpBlock2D", "AttnUpBlock2D", "CrossAttnUpBlock2D"):
             raise BadInput(
                 "up blocks must be ResNet blocks after a concatenation", got=f"{type(block).__name__} as up_blocks.{i}",
