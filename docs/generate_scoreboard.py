@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from studies.documents import markdown, put  # noqa: E402
+from studies.recipes.catalogue import shipped  # noqa: E402
+from studies.scoreboard.board import Board  # noqa: E402
+from studies.scoreboard.companions import SEPARATOR  # noqa: E402
 from studies.scoreboard.joining import refusals  # noqa: E402
 from studies.scoreboard.records import Record, board_records  # noqa: E402
 from studies.scoreboard.table import NOTES, board_tables, rows_of, summary  # noqa: E402
@@ -73,6 +76,11 @@ def _summaries(records: list[Record]) -> list[str]:
     if not subjects:
         return [NOTHING, ""]
     lines = ["Final SQNR in dB ± half of its 95 % interval over seeds, and the rank, which overlapping rows share.", ""]
+    wanted = len(Board(tuple(shipped())).cells)
+    counts = [record["seeds"] for record in records if SEPARATOR not in record["recipe"]]
+    found = sum(sum(count.values()) - count["missing"] for count in counts)
+    if found < wanted:
+        lines += [f"{found} of {wanted} cells have been measured; what has not is a dash.", ""]
     for subject in subjects:
         table = summary(records, subject)
         lines += [f"{table.title}:", "", *markdown(table), ""]

@@ -14,7 +14,7 @@ from board_cells import SEEDS, cell, gains, refused
 
 from samplers import BadInput
 from studies.recipes.catalogue import shipped
-from studies.scoreboard.board import Cell
+from studies.scoreboard.board import Board, Cell
 from studies.scoreboard.published import published
 from studies.store import dataset_bytes, read
 
@@ -75,7 +75,10 @@ def test_pages__say_what_is_measured_and_dashes_for_the_rest(folder, tmp_path) -
     assert re.search(r"\| svdquant@uniform \| 1 \| - \|", page)
     rows = pages[made.METHODS / "correction.md"]
     assert re.search(r"\| ptqd \| - \| \+0\.51 ± 0\.09 \(1\) \|\n\| d2-dpm \| - \| - \|", rows)
-    assert all("nan" not in text.split("## On the scoreboard")[-1] for text in pages.values())
+    assert not any(re.search(r"\bnan\b", text) for text in pages.values())
+    wanted = len(Board(tuple(shipped())).cells)
+    assert f"\n17 of {wanted} cells have been measured" in page  # 2 x 5, one at w8a8, 5 refused, 1 without companions
+    assert f"\n17 of {wanted} cells have been measured" in pages[made.README]
 
 
 def test_pages__without_a_published_board_say_so(tmp_path) -> None:
