@@ -1,4 +1,4 @@
-"""Write the tables of docs/scoreboard.md and README.md, and rows of docs/methods/*.md, from docs/results/scoreboard.nc.
+"""Write the tables of docs/scoreboard.md and README.md, and what docs/recipes/*.md say of a recipe and its rows.
 
 Run from the repository's root: ``python docs/generate_scoreboard.py`` writes the pages; with a folder of ``qnoise
 scoreboard`` as argument, finished or not, it first takes over that folder's cells and figure. What is not measured yet
@@ -7,9 +7,7 @@ is a dash. Tests hold that the pages are what it writes, and that every recipe h
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
@@ -17,26 +15,25 @@ import xarray as xr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from studies.documents import markdown, put  # noqa: E402
+from studies.documents import Table, markdown, put  # noqa: E402
 from studies.recipes.catalogue import shipped  # noqa: E402
+from studies.recipes.recipe import Recipe  # noqa: E402
+from studies.recipes.show import stage_text  # noqa: E402
 from studies.scoreboard.board import Board  # noqa: E402
 from studies.scoreboard.companions import SEPARATOR  # noqa: E402
 from studies.scoreboard.joining import refusals  # noqa: E402
 from studies.scoreboard.records import Record, board_records  # noqa: E402
-from studies.scoreboard.table import NOTES, board_tables, rows_of, summary  # noqa: E402
+from studies.scoreboard.table import NOTES, Seconds, board_tables, rows_of, summary  # noqa: E402
 from studies.scoreboard.timing import mean_seconds  # noqa: E402
 from studies.store import dataset_bytes, read  # noqa: E402
 
 PAGE = ROOT / "docs" / "scoreboard.md"
 README = ROOT / "README.md"
-METHODS = ROOT / "docs" / "methods"
+RECIPES = ROOT / "docs" / "recipes"
 RESULTS = ROOT / "docs" / "results" / "scoreboard.nc"
 FIGURE = ROOT / "docs" / "figures" / "scoreboard"
 
 NOTHING = "No cell is published yet."
-
-ROWS = re.compile(r"(<!-- rows: (?P<recipes>[^>]+) -->\n).*?(<!-- rows:end -->)", re.DOTALL)
-"""Markers of a method's page: the recipes whose rows stand between them."""
 
 
 def take_over(folder: Path) -> None:
@@ -53,20 +50,17 @@ def take_over(folder: Path) -> None:
     FIGURE.with_suffix(".pdf").unlink()
 
 
-def recipes_of(text: str) -> list[str]:
-    """The recipes whose rows a page has."""
-    return [recipe for found in ROWS.finditer(text) for recipe in found["recipes"].split(", ")]
-
-
 def pages(results: Path = RESULTS) -> dict[Path, str]:
     """Every page with its tables replaced."""
     board = read(results) if results.exists() else None
     records = [] if board is None else board_records(board)
     found = {PAGE: put(PAGE.read_text(encoding="utf-8"), "tables", _tables(board, records))}
-    for path in sorted(METHODS.glob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        if ROWS.search(text):
-            found[path] = ROWS.sub(lambda match: f"{match[1]}{_rows(records, match)}{match[3]}", text)
+    seconds = {} if board is None else mean_seconds(board)
+    for recipe in shipped().values():
+        path = RECIPES / f"{recipe.name}.md"
+        text = put(path.read_text(encoding="utf-8"), "recipe", _recipe(recipe))
+        found[path] = put(text, "rows", _rows(records, seconds, recipe.name))
+    found[RECIPES / "README.md"] = _index()
     found[README] = put(README.read_text(encoding="utf-8"), "scoreboard", "\n".join(_summaries(records)))
     return found
 
@@ -99,10 +93,29 @@ def _tables(board: xr.Dataset | None, records: list[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(records: list[Record], found: Mapping[str, str]) -> str:
-    if not records:
-        return NOTHING + "\n"
-    return "\n".join(markdown(rows_of(records, found["recipes"].split(", ")))) + "\n"
+def _recipe(recipe: Recipe) -> str:
+    source = recipe.source
+    lines = [recipe.summary, "", f"{source.title}. {source.authors}, {source.venue}.", "", "In this order:", ""]
+    lines += [f"{number}. {stage_text(stage)}" for number, stage in enumerate(recipe.stages, 1)]
+    if recipe.deviations:
+        lines += ["", "Where it differs from the paper or its code:", "", *(f"- {each}" for each in recipe.deviations)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(records: list[Record], seconds: Seconds, recipe: str) -> str:
+    table = rows_of(records, seconds, recipe)
+    lines = [*markdown(table), "", "The columns are explained in [scoreboard](../scoreboard.md)."]
+    return "\n".join(lines if table.rows else [NOTHING]) + "\n"
+
+
+def _index() -> str:
+    rows = [
+        (f"[{recipe.name}]({recipe.name}.md)", recipe.summary, f"{recipe.source.authors}, {recipe.source.venue}")
+        for recipe in shipped().values()
+    ]
+    table = Table.of_words("", ("recipe", "what it does", "by"), rows)
+    said = "Every recipe has a page: what it does, its equations, where it differs, what was measured."
+    return "\n".join(["# Recipes", "", said, "", *markdown(table)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -119,17 +119,11 @@ def _ranked(record: Record | None) -> str:
     return final(record) + ("" if record["rank"] is None else f" ({record['rank']})")
 
 
-def rows_of(records: Sequence[Record], recipes: Sequence[str]) -> Table:
-    """What the board says of some recipes: at every subject and width, what they gain over minmax, and their rank."""
-    keys = dict.fromkeys((record["subject"], record["bits"]) for record in records)
-    own = {(record["recipe"], record["subject"], record["bits"]): record for record in records}
-
-    def cell(recipe: str, subject: str, bits: str) -> str:
-        record = own.get((recipe, subject, bits))
-        if record is None or record["state"] in ("diverged", "refused") or recipe == BASELINE:
-            return _ranked(record)
-        gained = interval(record, f"{HIGHER_IS_BETTER}_gain", "+")
-        return gained + ("" if record["rank"] is None else f" ({record['rank']})")
-
-    header = ("recipe", *(f"{subject}, {bits}" for subject, bits in keys))
-    return Table("", header, tuple((recipe, *(cell(recipe, *key) for key in keys)) for recipe in recipes))
+def rows_of(records: Sequence[Record], seconds: Seconds, recipe: str) -> Table:
+    """All that the board says of a recipe and its companions: a line per subject, width and companion."""
+    own = [record for record in records if record["recipe"].partition(SEPARATOR)[0] == recipe]
+    lines = []
+    for subject, bits in dict.fromkeys((record["subject"], record["bits"]) for record in own):
+        at = [record for record in own if (record["subject"], record["bits"]) == (subject, bits)]
+        lines += [(subject, bits, *line) for line in board_rows(at, seconds)]
+    return Table("", ("subject", "bits", *HEADER), tuple(lines), 3)

@@ -221,7 +221,7 @@ def test_methods__lists_all_shows_one_and_finds_your_own(monkeypatch, capsys, tm
     assert all(name in table for name in shipped())
     assert qnoise(monkeypatch, "methods", "show", "ptqd") == 0
     shown = capsys.readouterr().out
-    assert "correction = ptqd, samples = 1024" in shown
+    assert "2. correction: correction ptqd, samples 1024" in shown
     assert all(deviation in shown for deviation in shipped()["ptqd"].deviations)
     (tmp_path / "my_recipe.py").write_text(
         "from studies.recipes.recipe import Recipe, Source\n"

@@ -86,8 +86,9 @@ def test_records__of_a_row_of_which_a_seed_diverged_have_no_numbers() -> None:
     rows = {row[0]: row for row in board_rows(list(found.values()), {})}
     assert rows["lsq"][HEADER.index("final SQNR, dB")] == "diverged (1 of 3)"
     assert rows["lsq"][HEADER.index("- minmax")] == "-"
-    (shown,) = [row for row in rows_of(list(found.values()), ["lsq"]).rows]
-    assert shown == ("lsq", "diverged (1 of 3)")
+    (shown,) = rows_of(list(found.values()), {}, "lsq").rows
+    assert shown[:3] == ("digits-unet", "w4a8", "lsq")
+    assert "diverged (1 of 3)" in shown
 
 
 def test_rows__are_ordered_by_rank_with_companions_under_their_recipe() -> None:
@@ -113,7 +114,10 @@ def test_partial_board__shows_dashes_and_no_rank_of_few_seeds() -> None:
     assert summary(found, "digits-unet").rows == (
         ("minmax", "13.00 ± 1.96 (1)", "11.00"), ("ptqd", "20.00", "-"),
     )  # fmt: skip
-    assert rows_of(found, ["ptqd", "nowhere"]).rows == (("ptqd", "+8.00", "-"), ("nowhere", "-", "-"))
+    assert [row[:4] for row in rows_of(found, {}, "ptqd").rows] == [
+        ("digits-unet", "w4a8", "ptqd", "1"), ("digits-unet", "w8a8", "ptqd", "-"),
+    ]  # fmt: skip
+    assert rows_of(found, {}, "nowhere").rows == ()
     wide = board_tables(found, {})[1]
     assert wide.rows[1][1:] == ("-", "-", "-", "-", "", *["-"] * 8)
 

@@ -13,6 +13,5 @@ RECIPE = Recipe(
     (
         "2000 optimizer steps on the model's own training split.",
         "Gains of trained recipes are quoted against this row.",
-        "Its weights have a scale per output channel; those of trained recipes one per layer, as TDQ's paper has it.",
     ),
 )
