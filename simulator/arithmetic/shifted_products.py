@@ -10,17 +10,20 @@ the two kinds have one factor each. So a contraction is two sums::
 with R the group register's rounding (float32 by default) and ``f32(factor s_n)`` formed first. Both sums are dyadic
 numbers without any rounding, and each is rounded to float32 once, ties to even. A register that holds them exactly has
 ``2^(b-1)`` bits after the point: with ``K max|v| < 2^22`` one int64 up to 6 bits of q, for 7 and 8 bits no machine's.
-Nothing is dropped here all the same: shifts are cut into bands, each band's sum is an integer below 2^53 (so float64
-products are exact in any order), and bands are joined in integers. No bit depends on the bands.
+Nothing is dropped here all the same: shifts are cut into bands, each band's sum is an integer below 2^53, and bands
+are joined in integers. No bit depends on the bands.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from samplers.errors import BadInput
 from simulator.arithmetic.arguments import require_integers, require_kind
 from simulator.arithmetic.group_sums import GroupRegister
+from simulator.arithmetic.kernels.shifted import sum_shifted
 from simulator.arithmetic.log_sqrt2 import LogSqrt2
 
 WIDEST_BAND = 32
@@ -39,7 +42,7 @@ def shifted_sums(codes: np.ndarray, right: np.ndarray, how: LogSqrt2) -> tuple[n
         Two float32 arrays (..., rows, columns).
 
     Raises:
-        BadInput: other dtypes or shapes, no code of ``how``, or integers so large that a product fills a float64.
+        BadInput: other dtypes or shapes, no code of ``how``, or integers so large that a sum fills 52 bits.
     """
     require_kind("how", how, LogSqrt2)
     codes, right = require_integers("codes", codes), require_integers("right", right)
@@ -56,11 +59,16 @@ def shifted_sums(codes: np.ndarray, right: np.ndarray, how: LogSqrt2) -> tuple[n
     band = min(WIDEST_BAND, 52 - largest.bit_length())
     if band < 0:
         raise BadInput("depth times the largest integer must be below 2^52", got=largest, fix="split the contraction")
-    columns = np.swapaxes(right, -1, -2).astype(np.float64)
-    shifts, odd = (codes.astype(np.int64) + 1) // 2, codes % 2 == 1
-    real = codes < 2**how.bits  # the code of 0 adds nothing
-    even, uneven = (_summed(shifts, kind & real, columns, how.largest_shift, band) for kind in (~odd, odd))
-    return even, uneven
+    batch = np.broadcast_shapes(codes.shape[:-2], right.shape[:-2])
+    rows, columns = (
+        np.broadcast_to(each, (*batch, *each.shape[-2:])).reshape(math.prod(batch), *each.shape[-2:])
+        for each in (codes, np.swapaxes(right, -1, -2))
+    )
+    out = np.empty((2, len(rows), rows.shape[1], columns.shape[2]), np.float32)
+    bands = how.largest_shift // (band + 1) + 1
+    sum_shifted(np.ascontiguousarray(rows), np.ascontiguousarray(columns), 2**how.bits, bands, band + 1, out)
+    even, odd = out.reshape(2, *batch, *out.shape[2:])
+    return even, odd
 
 
 def shifted_product(
@@ -90,44 +98,3 @@ def shifted_product(
             for part, factor in zip(sums, (how.delta, how.odd_delta), strict=True)
         )
         return register.hold(even + odd)
-
-
-def _summed(shifts: np.ndarray, kept: np.ndarray, columns: np.ndarray, largest: int, band: int) -> np.ndarray:
-    """``sum_k kept 2^(-shift) column`` rounded to float32; ``columns`` float64 (..., depth, columns)."""
-    width = band + 1
-    digits = []
-    for first in range(0, largest + 1, width):
-        inside = kept & (shifts >= first) & (shifts < first + width)
-        weights = np.where(inside, np.ldexp(1.0, np.where(inside, first + band - shifts, 0)), 0.0)
-        digits.append(np.matmul(weights, columns).astype(np.int64))
-    return _joined(digits, width)
-
-
-def _joined(digits: list[np.ndarray], width: int) -> np.ndarray:
-    """``sum_j digit_j 2^(1 - (j + 1) width)`` rounded to float32 once; digits are any int64 below 2^53 in magnitude."""
-    digits = _carried(digits, width)
-    negative = digits[0] < 0  # what lies below the first digit is at least 0 and less than one unit of it
-    digits = _carried([np.where(negative, -digit, digit) for digit in digits], width)
-    total, places = digits[0], np.full(digits[0].shape, width - 1)
-    ended, lost = (np.zeros(total.shape, bool) for _ in range(2))
-    for digit in digits[1:]:
-        ended = ended | (total >= 2 ** (62 - width))
-        lost |= ended & (digit != 0)
-        total = np.where(ended, total, (total << width) | digit)
-        places = np.where(ended, places, places + width)
-    wide = total >= 2**53
-    lost |= wide & (total & 1023 != 0)
-    total, places = np.where(wide, total >> 10, total), np.where(wide, places - 10, places)
-    with np.errstate(under="ignore"):
-        magnitude = np.ldexp((total | lost).astype(np.float64), -places).astype(np.float32)  # rounded to odd before
-    return np.where(negative, -magnitude, magnitude)
-
-
-def _carried(digits: list[np.ndarray], width: int) -> list[np.ndarray]:
-    """The same number with all digits but the first in ``[0, 2^width)``."""
-    carry, found = np.zeros((), np.int64), []
-    for digit in reversed(digits[1:]):
-        whole = digit + carry
-        found.append(whole & (2**width - 1))
-        carry = whole >> width
-    return [digits[0] + carry, *reversed(found)]
