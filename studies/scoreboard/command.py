@@ -3,7 +3,7 @@
 The folder is named by what determines a cell; cells are put in place whole, so a call goes on where another stopped,
 and more recipes, bits, subjects or seeds are added to what is there. A cell of a recipe that has changed is measured
 again. Where a recipe's bits are mixed, its companions follow it. ``unfinished`` keeps what reconstruction and training
-have done of the subject and seed at hand. How long recipes took is in ``seconds.json``, apart from the results, which
+have done of the subject and seed at hand. How long recipes took is in ``seconds``, apart from the results, which
 are the same bytes for the same seed.
 """
 

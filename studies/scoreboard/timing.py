@@ -1,4 +1,7 @@
-"""How long recipes took: kept beside the cells, which are the same bytes for the same seed."""
+"""How long recipes took: kept apart from the cells, which are the same bytes for the same seed.
+
+A file for each cell, so that processes that share a folder lose nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ from studies.scoreboard.board import Cell
 from studies.scoreboard.joining import DIMS
 from studies.store import publish
 
-SECONDS = "seconds.json"
+SECONDS = "seconds"
 
 
 def note_seconds(folder: Path, cell: Cell, seconds: float) -> None:
     """Put down what a cell's recipe took."""
-    publish(folder / SECONDS, json_bytes({**_by_file(folder), cell.file: round(seconds, 1)}))
+    (folder / SECONDS).mkdir(exist_ok=True)
+    publish(_file(folder, cell), json_bytes({"seconds": round(seconds, 1)}))
 
 
 def with_seconds(board: xr.Dataset, folder: Path) -> xr.Dataset:
     """The board with ``seconds`` of every cell, as the folder has them; NaN where it has none."""
-    took = _by_file(folder)
     found = [
-        took.get(Cell(str(recipe), str(bits), str(subject), int(seed)).file, np.nan)
+        _seconds(folder, Cell(str(recipe), str(bits), str(subject), int(seed)))
         for recipe, bits, subject, seed in product(*(board[dim].values for dim in DIMS))
     ]
     shape = tuple(board.sizes[dim] for dim in DIMS)
@@ -44,6 +47,10 @@ def mean_seconds(board: xr.Dataset) -> dict[tuple[str, str, str], float]:
     return found
 
 
-def _by_file(folder: Path) -> dict[str, float]:
-    path = folder / SECONDS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+def _seconds(folder: Path, cell: Cell) -> float:
+    path = _file(folder, cell)
+    return float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) if path.exists() else np.nan
+
+
+def _file(folder: Path, cell: Cell) -> Path:
+    return folder / SECONDS / f"{Path(cell.file).stem}.json"

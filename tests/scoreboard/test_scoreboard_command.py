@@ -66,7 +66,7 @@ def test_scoreboard__goes_on_where_it_stopped(monkeypatch, capsys, tmp_path, mea
     assert found["refused"] == [{"subject": "digits-unet", "recipe": "ptqd", "needs": "absorption needs noise"}]
     assert len(measured) == 7  # six cells, and the interrupted one
     assert not list((folder / "unfinished").iterdir())
-    assert json.loads((folder / "seconds.json").read_text())["digits-unet-0-w4a8-minmax.nc"] == 1.5
+    assert json.loads((folder / "seconds" / "digits-unet-0-w4a8-minmax.json").read_text()) == {"seconds": 1.5}
     before = (folder / "scoreboard.nc").read_bytes()
     assert qnoise(monkeypatch, *command) == 0
     table = capsys.readouterr().out

@@ -16,6 +16,7 @@ from samplers import BadInput
 from studies.recipes.catalogue import shipped
 from studies.scoreboard.board import Board, Cell
 from studies.scoreboard.published import published
+from studies.scoreboard.timing import note_seconds
 from studies.store import dataset_bytes, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,12 +40,11 @@ def folder(tmp_path_factory) -> Path:
         *(refused("repq", s, "it needs |norms|", like="repq") for s in range(5)),
     ]
     cells += [cell(f"svdquant{at}", 0, SEEDS[0] + 2, like=f"svdquant{at}") for at in ("", "@uniform", "@random")]
-    took, path = {}, tmp_path_factory.mktemp("board")
+    path = tmp_path_factory.mktemp("board")
     for one in cells:
-        file = Cell(*(one[name].item() for name in ("recipe", "bits", "subject", "seed"))).file
-        (path / file).write_bytes(dataset_bytes(one))
-        took[file] = 2.0 + one.seed.item()
-    (path / "seconds.json").write_text(json.dumps(took))
+        at = Cell(*(one[name].item() for name in ("recipe", "bits", "subject", "seed")))
+        (path / at.file).write_bytes(dataset_bytes(one))
+        note_seconds(path, at, 2.0 + one.seed.item())
     (path / "board.json").write_text(json.dumps(CONFIG))
     return path
 
