@@ -483,7 +483,7 @@ def feasibility(
 
 def main() -> None:
     """Entry point: 0 done, 1 a check failed, 2 bad input or environment, 130 interrupted (typer's own exit code)."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that both clean up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both clean up; a shell's background job ignores SIGINT
     try:
         app()
     except QnoiseError as error:

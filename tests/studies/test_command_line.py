@@ -202,3 +202,27 @@ def test_help__imports_nothing_heavy() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+_WAIT = """
+import sys, time
+from studies import cli
+
+@cli.app.command()
+def wait():
+    print("ready", flush=True)
+    time.sleep(60)
+
+sys.argv = ["qnoise", "wait"]
+cli.main()
+"""
+
+
+def test_terminated__ends_where_interrupts_are_ignored_as_in_a_background_job() -> None:
+    job = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$0" -c "$1"', sys.executable, _WAIT], stdout=subprocess.PIPE, text=True
+    )
+    with job:
+        assert job.stdout.readline() == "ready\n"
+        job.terminate()
+        assert job.wait(timeout=20) == 130
