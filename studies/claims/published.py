@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from samplers.errors import BadInput
 from studies.claims.claim import Claim, Published, UntestableClaim
 from studies.claims.command import CLAIM, claim_config, numbers, seed_file
-from studies.claims.table import NOT_RUN, claim_records, claimed, interval, number, untestable_records
+from studies.claims.table import NOT_RUN, Record, claim_records, claimed, interval, number, untestable_records
 from studies.console import jsonable
 from studies.documents import NONE, Table, markdown
 
@@ -83,7 +83,12 @@ def summary(found: Mapping[str, Any]) -> list[str]:
         [f"{text} (`{name}`)", *(_counted(verdicts.get((name, subject), Counter())) for subject in subjects)]
         for name, text in {r["claim"]: r["statement"] for r in records}.items()
     ]
-    return markdown(Table.of_words("", ["claim", *subjects], rows))
+    return [_ran(records), "", *markdown(Table.of_words("", ["claim", *subjects], rows))]
+
+
+def _ran(records: Sequence[Record]) -> str:
+    ran = sum(record["verdict"] != NOT_RUN for record in records)
+    return f"{ran} of {len(records)} endpoints have run; Holm's rule is over these."
 
 
 def _counted(verdicts: Counter[str]) -> str:
@@ -102,8 +107,7 @@ def tables(found: Mapping[str, Any]) -> str:
         found: ``committed``'s.
     """
     records = found["claims"]
-    ran = sum(record["verdict"] != NOT_RUN for record in records)
-    parts = [f"{ran} of {len(records)} endpoints have run; Holm's rule is over these.", ""]
+    parts = [_ran(records), ""]
     for paper in sorted({record["paper"] for record in records}):
         own = [record for record in records if record["paper"] == paper]
         parts += [f"### {paper}", ""]
