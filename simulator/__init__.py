@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simulator.models.registry import Condition, Model
     from simulator.operand_errors import observe_operands
     from simulator.paired import Arm, run, run_arms
+    from simulator.recording import Recording, record_outputs
     from simulator.threads import set_threads
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "PercentileSearch",
     "QuantizedModel",
     "Ranges",
+    "Recording",
     "Rung",
     "Scheme",
     "StepSet",
@@ -61,6 +63,7 @@ __all__ = [
     "load",
     "observe_operands",
     "one_step",
+    "record_outputs",
     "run",
     "run_arms",
     "set_threads",
@@ -92,6 +95,7 @@ _MODULES = {
     "models.registry": ("Condition", "Model"),
     "operand_errors": ("observe_operands",),
     "paired": ("Arm", "run", "run_arms"),
+    "recording": ("Recording", "record_outputs"),
     "single_step": ("one_step",),
     "threads": ("set_threads",),
 }

@@ -35,6 +35,7 @@ from simulator.models.conditioning import Conditioning, call_for
 from simulator.models.registry import Model
 from simulator.provenance import canonical, model_config, run_config
 from simulator.record import ChannelRecord, SiteRecord
+from simulator.recording import Recording, recording_config
 from simulator.reference import Point, full_precision
 from simulator.run_dataset import run_dataset
 
@@ -83,6 +84,7 @@ def run_arms(
     conditioning: Conditioning | None = None,
     subsample: int = 0,
     reference: Model | None = None,
+    recording: Recording | None = None,
     progress: Progress | None = None,
 ) -> tuple[xr.Dataset, ...]:
     """Sample with full precision and with every arm on shared noise, and record the noise between them.
@@ -101,6 +103,8 @@ def run_arms(
         subsample: how many samples, the first ones, have epsilon and its noise kept whole at every step (float32).
         reference: the network in full precision, where the quantized ones hold other modules or weights (balanced,
             rotated, trained further); sites then have no counterpart and are not recorded. The arms' own if None.
+        recording: full precision's outputs of this very run (:func:`simulator.record_outputs`), in place of running
+            the network again; without ``sites``, whose outputs it does not hold. It changes no bit and no key.
         progress: called after each step.
 
     Returns:
@@ -109,7 +113,7 @@ def run_arms(
     Raises:
         BadInput: no arms, arms of different models (with ``reference``: that take other samples), sizes below 1,
             unknown kinds, a model without a noise schedule, a sampler of another prediction_type, a correction fitted
-            for another use, conditions that do not fit.
+            for another use, conditions that do not fit, a recording of another run or beside sites.
     """
     model = _check(arms, sampler, samples, batch_size, kinds, subsample, sites, reference)
     conditioning = _shared_conditioning(arms, conditioning)
@@ -129,6 +133,10 @@ def run_arms(
     configs = [run_config(arm.quantized, arm.correction, conditioning, **settings, **_own_state(arm)) for arm in arms]
     for arm, config in zip(arms, configs, strict=True):
         arm.correction.check(config)
+    if recording is not None:
+        if sites:
+            raise BadInput("a recording holds no site's output", got="sites=True", fix="pass sites=False")
+        recording.require(recording_config(model, sampler, samples, seed, purpose, batch_size, state, conditioning))
     passes = 1 if conditioning is None else conditioning.passes
     networks = {id(arm.quantized): _Network(arm.quantized, sampler, samples, kinds, sites, passes) for arm in arms}
     runs = [_ArmRun(arm, networks[id(arm.quantized)], sampler, samples, kinds, subsample) for arm in arms]
@@ -142,7 +150,7 @@ def run_arms(
         for done, first in enumerate(batches):
             members = np.arange(first, min(first + batch_size, samples))
             call = call_for(model, conditioning, members)
-            for point in full_precision(model, allow_float, sampler, state, noise, members, call):
+            for point in full_precision(model, allow_float, sampler, state, noise, members, call, recording=recording):
                 if INJECTED in kinds:
                     for network in networks.values():
                         network.inject(point)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,14 @@ from simulator.models.registry import Model
 
 Look = Callable[[int, SiteKey, Contraction, Tensor], None]
 """Called with the step, and a site's contraction and its float result."""
+
+
+class Outputs(Protocol):
+    """The network's outputs, known already (``simulator.recording``)."""
+
+    def at(self, step: int, members: np.ndarray) -> Tensor:
+        """Of these samples at a step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Point:
     call: Call | None
     arithmetic: Arithmetic
     outputs: dict[SiteKey, Tensor]
+    output: Tensor
     x: Tensor
     prediction: Prediction
     x_next: Tensor
@@ -85,6 +95,7 @@ def full_precision(
     members: np.ndarray,
     call: Call | None,
     look: Look | None = None,
+    recording: Outputs | None = None,
 ) -> Iterator[Point]:
     """Walk the full-precision trajectory of one batch, step by step.
 
@@ -97,22 +108,25 @@ def full_precision(
         members: indices of the batch's samples.
         call: calls the network with their conditions.
         look: sees each contraction with its float result, while its operands are at hand.
+        recording: gives the network's outputs in its place; no site's output is known then.
     """
     x = state.cast(sampler.init_noise_sigma * noise.initial(members, model.sample_shape))
     earlier: tuple[Prediction, ...] = ()
     kept = history_length(sampler.updates)
     for step, update in enumerate(sampler.updates):
         outputs: dict[SiteKey, Tensor] = {}
-        handler = _Keeping(outputs) if look is None else _looking(step, outputs, look)
         timestep = update.timesteps(len(members))
-        output = forward(
-            model.module, handler, x.to(torch.float32, copy=True), timestep, call=call, allow_float=allow_float
-        )
+        if recording is None:
+            handler = _Keeping(outputs) if look is None else _looking(step, outputs, look)
+            seen = x.to(torch.float32, copy=True)
+            output = forward(model.module, handler, seen, timestep, call=call, allow_float=allow_float)
+        else:
+            output = recording.at(step, members)
         arithmetic = Arithmetic(state, sampler, update)
         prediction = arithmetic.predict(output, x)
         z = state.cast(noise.step(step, members, model.sample_shape)) if update.noise_coefficient > 0 else None
         x_next = advance(state, update, x, prediction, z, earlier)
-        yield Point(step, members, timestep, call, arithmetic, outputs, x, prediction, x_next, z)
+        yield Point(step, members, timestep, call, arithmetic, outputs, output, x, prediction, x_next, z)
         x, earlier = x_next, (prediction, *earlier)[:kept]
 
 
