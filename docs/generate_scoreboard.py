@@ -25,7 +25,7 @@ from studies.scoreboard.joining import refusals  # noqa: E402
 from studies.scoreboard.records import Record, board_records  # noqa: E402
 from studies.scoreboard.table import NOTES, Seconds, board_tables, rows_of, summary  # noqa: E402
 from studies.scoreboard.timing import mean_seconds  # noqa: E402
-from studies.store import dataset_bytes, read  # noqa: E402
+from studies.store.files import dataset_bytes, read  # noqa: E402
 
 PAGE = ROOT / "docs" / "scoreboard.md"
 README = ROOT / "README.md"

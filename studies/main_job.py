@@ -116,7 +116,7 @@ def _files(parts: list[tuple[str, tuple[xr.Dataset, ...]]], config: dict[str, An
     from studies.plots.snr import snr_figure
     from studies.plots.style import figure_bytes
     from studies.results import complete, run_file
-    from studies.store import dataset_bytes
+    from studies.store.files import dataset_bytes
 
     files = {run_file(dataset): dataset_bytes(dataset) for _, datasets in parts for dataset in datasets}
     runs = list(files)

@@ -121,7 +121,7 @@ def _files(compared: list[xr.Dataset], config: dict[str, Any], started: float) -
     from studies.plots.layer_prediction import layer_prediction_figure
     from studies.plots.style import figure_bytes
     from studies.results import complete
-    from studies.store import dataset_bytes
+    from studies.store.files import dataset_bytes
 
     files = {f"{one.scheme.item()}.nc": dataset_bytes(one) for one in compared}
     runs, figure = list(files), layer_prediction_figure(compared)

@@ -17,7 +17,8 @@ import xarray as xr
 
 from samplers.errors import BadInput
 from simulator.provenance import canonical
-from studies import store
+from studies.store import files as stored
+from studies.store.exclusive import sync_folder
 
 
 def folder_for(out: Path, name: str, key: str, study: str = "") -> Path:
@@ -56,7 +57,7 @@ def publishing(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield temporary
-        store.sync_folder(temporary)
+        sync_folder(temporary)
         temporary.chmod(0o777 & ~_umask())
         try:
             os.rename(temporary, folder)
@@ -68,7 +69,7 @@ def publishing(folder: Path) -> Iterator[Path]:
             raise BadInput(
                 "results must be renamed into place", got=f"{folder} ({error.strerror})", fix="use another --out"
             ) from None
-        store.sync_folder(folder.parent)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -93,7 +94,7 @@ def find_or_publish(
     try:
         with publishing(folder) as temporary:
             for name, content in files.items():
-                store.write(temporary / name, content)
+                stored.write(temporary / name, content)
     except AlreadyThere:  # the same job finished elsewhere meanwhile, with the same bytes
         reused = True
     return load_runs(folder, config), reused
@@ -153,7 +154,7 @@ def load_runs(folder: Path, config: dict[str, Any] | None = None) -> list[xr.Dat
             raise BadInput("a results folder must be complete", got=f"{folder} without {missing}", fix=_FIX)
         if config is not None and canonical(stored) != canonical(config):
             raise BadInput("a results folder must hold the job it is named after", got=str(folder), fix=_FIX)
-        return [store.read(folder / Path(name).name) for name in names]
+        return [stored.read(folder / Path(name).name) for name in names]
     except BadInput:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:

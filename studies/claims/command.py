@@ -36,7 +36,7 @@ def run_claims(
     from studies.documents import Table, html_page, latex
     from studies.main_job import available_threads
     from studies.results import folder_for, json_bytes, require_writable
-    from studies.store import publish
+    from studies.store.files import publish
 
     every = chosen(names)
     asked = [_sized(claim, seeds, quick) for claim in every if isinstance(claim, Claim)]
@@ -111,7 +111,7 @@ def seed_file(folder: Path, setting: Setting, seed: int) -> Path:
 
 def _value(claim: Claim, setting: Setting, seed: int, folder: Path, report: Report) -> Mapping[str, float]:
     from studies.results import json_bytes
-    from studies.store import publish
+    from studies.store.files import publish
 
     path = seed_file(folder, setting, seed)
     if not path.exists():

@@ -33,7 +33,7 @@ def run_correct(*, scheme: str, corrections: tuple[str, ...], out: Path, as_json
     from studies.execute import plan
     from studies.main_job import job_from_options, put_working_folder_on_path
     from studies.results import find_or_publish, folder_for, found_or_wrote, require_writable
-    from studies.store import read
+    from studies.store.files import read
 
     names = corrections or DEFAULT_NAMES
     job = job_from_options(schemes=(scheme,), **options)
@@ -80,7 +80,7 @@ def _files(found: Comparison, config: dict[str, Any], started: float) -> dict[st
     from studies.plots.corrections import corrections_figure
     from studies.plots.style import figure_bytes
     from studies.results import complete, run_file
-    from studies.store import dataset_bytes
+    from studies.store.files import dataset_bytes
 
     changes = found.changes
     files = {run_file(run): dataset_bytes(run) for run in found.runs}

@@ -35,7 +35,7 @@ def run_feasibility(
     from studies.plots.feasibility import feasibility_figure
     from studies.plots.style import figure_bytes
     from studies.results import complete, find_or_publish, folder_for, found_or_wrote, require_writable
-    from studies.store import dataset_bytes
+    from studies.store.files import dataset_bytes
 
     if beta_schedule is None:
         from simulator.models.loading import is_factory, load
@@ -115,7 +115,7 @@ def _absorbed(bound: xr.DataArray, run: xr.Dataset) -> int | None:
 
 
 def _measured(path: Path) -> xr.Dataset:
-    from studies.store import read
+    from studies.store.files import read
 
     if not path.is_file():
         raise BadInput("the measured run must be a file", got=str(path), fix="name one that qnoise run wrote")

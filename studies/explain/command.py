@@ -59,7 +59,7 @@ def _publish(runs: Runs, explained: list[xr.Dataset], compared: list[xr.Dataset]
     """The folder of datasets and figures, written unless it is there."""
     from simulator.provenance import NUMERICS_VERSION, run_key
     from studies.results import AlreadyThere, folder_for, json_bytes, publishing, require_writable, run_file
-    from studies.store import dataset_bytes, write
+    from studies.store.files import dataset_bytes, write
 
     started = time.time()
     config = {**runs.config, "method": method, "numerics_version": NUMERICS_VERSION}

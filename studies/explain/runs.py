@@ -35,7 +35,7 @@ class Runs(NamedTuple):
 def stored(*sources: Path) -> Runs:
     """Runs and calibration runs of files or of results folders; a run that is in several counts once."""
     from studies.results import load_runs
-    from studies.store import read
+    from studies.store.files import read
 
     found: dict[str, xr.Dataset] = {}
     for source in sources:
@@ -96,7 +96,7 @@ def _computed(job: Job, keep: int, out: Path) -> Runs:
         require_writable,
         run_file,
     )
-    from studies.store import dataset_bytes, write
+    from studies.store.files import dataset_bytes, write
 
     with compiling() as kernels_ready:
         set_threads(job.threads)

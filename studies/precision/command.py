@@ -85,7 +85,7 @@ def _files(found: Found, config: dict[str, Any], started: float) -> dict[str, by
     from studies.plots.pareto import pareto_figure
     from studies.plots.style import figure_bytes
     from studies.results import complete, run_file
-    from studies.store import dataset_bytes
+    from studies.store.files import dataset_bytes
 
     comparison = found.comparison.assign_attrs(same=json.dumps(dict(found.same), sort_keys=True))
     files = {COMPARISON: dataset_bytes(comparison), CANDIDATES: dataset_bytes(found.table)}

@@ -61,7 +61,7 @@ def run_grid(
     from studies.prediction.summary import summarise
     from studies.results import folder_for, found_or_wrote, json_bytes, require_writable
     from studies.sampler_names import read_sampler, spell
-    from studies.store import dataset_bytes, publish, read
+    from studies.store.files import dataset_bytes, publish, read
 
     asked = Effort(**effort)
     counts = steps or DEFAULT_STEPS
@@ -130,7 +130,7 @@ def show(cells: list[xr.Dataset], folder: Path, reused: bool, as_json: bool) -> 
     from studies.plots.style import figure_bytes
     from studies.prediction.table import hits, prediction_records, prediction_rows
     from studies.results import json_bytes
-    from studies.store import publish
+    from studies.store.files import publish
 
     records = prediction_records(cells)
     figure = prediction_figure(cells)

@@ -133,7 +133,7 @@ def _files(dataset: xr.Dataset, config: dict[str, Any], started: float) -> dict[
     from studies.plots.quality import quality_figure
     from studies.plots.style import figure_bytes
     from studies.results import complete
-    from studies.store import dataset_bytes
+    from studies.store.files import dataset_bytes
 
     figure = quality_figure(dataset)
     files = {DATASET: dataset_bytes(dataset)}

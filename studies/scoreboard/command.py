@@ -51,7 +51,7 @@ def run_scoreboard(*, quick: bool, threads: int | None, out: Path, as_json: bool
     from studies.quality.real_images import DIGITS, real_images
     from studies.recipes.catalogue import shipped
     from studies.results import folder_for, json_bytes, require_writable
-    from studies.store import publish
+    from studies.store.files import publish
 
     given = {name: value for name, value in chosen.items() if value}
     board = Board(**({"recipes": tuple(shipped())} | (QUICK if quick else {}) | given))
@@ -88,7 +88,7 @@ def _found_or_measured(
     """The cell of the folder, put there first where it is missing or of a recipe that has changed."""
     from studies.scoreboard.measuring import is_current
     from studies.scoreboard.timing import note_seconds
-    from studies.store import dataset_bytes, publish, read
+    from studies.store.files import dataset_bytes, publish, read
 
     path = folder / cell.file
     if path.exists() and is_current(stored := read(path), board.recipe(cell.recipe)):
@@ -168,7 +168,7 @@ def publish_board(cells: list[xr.Dataset], folder: Path) -> xr.Dataset:
     from studies.scoreboard.records import board_records
     from studies.scoreboard.table import NOTES, PAPER, board_tables
     from studies.scoreboard.timing import mean_seconds, with_seconds
-    from studies.store import dataset_bytes, publish
+    from studies.store.files import dataset_bytes, publish
 
     joined = join(cells)
     records = board_records(joined)

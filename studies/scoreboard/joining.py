@@ -14,7 +14,7 @@ import xarray as xr
 from studies.scoreboard.board import BASELINE
 from studies.scoreboard.companions import SEPARATOR
 from studies.scoreboard.measuring import FACTS, VARIABLES
-from studies.store import read
+from studies.store.files import read
 
 DIMS = ("recipe", "bits", "subject", "seed")
 

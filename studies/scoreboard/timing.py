@@ -15,7 +15,7 @@ import xarray as xr
 from studies.results import json_bytes
 from studies.scoreboard.board import Cell
 from studies.scoreboard.joining import DIMS
-from studies.store import publish
+from studies.store.files import publish
 
 SECONDS = "seconds"
 

@@ -1,13 +1,11 @@
 """One run, one file: netCDF bytes built in memory, with a digest behind them.
 
-A file is the netCDF4 (HDF5) image of the dataset followed by a trailer of 40 bytes: the magic ``QNOISE1\\n`` and the
-SHA-256 of all bytes before the trailer. Readers of HDF5 ignore what follows the image, so any netCDF tool opens it.
-Files are written inside a private folder, whose rename publishes all of them at once (``studies.results``).
+A file is the netCDF4 (HDF5) image of the dataset, sealed (``studies.store.sealed``). Readers of HDF5 ignore what
+follows the image, so any netCDF tool opens it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from pathlib import Path
@@ -15,9 +13,7 @@ from pathlib import Path
 import xarray as xr
 
 from samplers.errors import BadInput
-
-MAGIC = b"QNOISE1\n"
-TRAILER = len(MAGIC) + 32
+from studies.store.sealed import seal, unseal
 
 
 def dataset_bytes(dataset: xr.Dataset) -> bytes:
@@ -25,8 +21,7 @@ def dataset_bytes(dataset: xr.Dataset) -> bytes:
 
     h5netcdf writes them, because netCDF-C stamps objects with the time of writing.
     """
-    image = bytes(dataset.to_netcdf(engine="h5netcdf"))
-    return image + MAGIC + hashlib.sha256(image).digest()
+    return seal(bytes(dataset.to_netcdf(engine="h5netcdf")))
 
 
 def write(path: Path, content: bytes) -> None:
@@ -70,28 +65,12 @@ def publish(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def read(path: Path) -> xr.Dataset:
     """Load a run's file, its digest checked first.
 
     Raises:
         BadInput: the file is truncated, changed, or not a run's file.
     """
-    content = path.read_bytes()
-    image, trailer = content[:-TRAILER], content[-TRAILER:]
-    if trailer != MAGIC + hashlib.sha256(image).digest():
-        raise BadInput(
-            "a run's file must end in the digest of its bytes",
-            got=f"{path} ({len(content)} bytes)",
-            fix="it is damaged: move it away and run again",
-        )
+    image = unseal(path.read_bytes(), path)
     with xr.open_dataset(io.BytesIO(image), engine="h5netcdf") as dataset:
         return dataset.load()

@@ -11,7 +11,7 @@ import pytest
 
 from studies import cli
 from studies.results import load_runs
-from studies.store import read
+from studies.store.files import read
 
 
 @pytest.mark.slow

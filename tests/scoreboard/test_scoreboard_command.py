@@ -144,7 +144,7 @@ def measure(drawn, bits: str, recipe: str = "minmax", board: Board = BOARD):
 
 @pytest.mark.slow
 def test_cell__holds_every_variable_and_the_same_bytes_for_the_same_seed(drawn) -> None:
-    from studies.store import dataset_bytes
+    from studies.store.files import dataset_bytes
 
     first, again = measure(drawn, "w4a8"), measure(drawn, "w4a8")
     assert dataset_bytes(first) == dataset_bytes(again)

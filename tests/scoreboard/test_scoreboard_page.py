@@ -17,7 +17,7 @@ from studies.recipes.catalogue import shipped
 from studies.scoreboard.board import Board, Cell
 from studies.scoreboard.published import published
 from studies.scoreboard.timing import note_seconds
-from studies.store import dataset_bytes, read
+from studies.store.files import dataset_bytes, read
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -31,7 +31,7 @@ from studies.corrections.comparison import (
 from studies.corrections.feasibility import feasibility_rows
 from studies.plots.corrections import corrections_figure, plot_change, plot_final, plot_injected, plot_one_step_variance
 from studies.plots.feasibility import feasibility_figure, plot_feasibility, plot_residual
-from studies.store import dataset_bytes, read
+from studies.store.files import dataset_bytes, read
 
 NAMES = ("ptqd-unabsorbed", "ptqd", "ptqd-signed", "d2dpm-sampled", "tac")
 

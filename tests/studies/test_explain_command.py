@@ -13,7 +13,7 @@ import pytest
 from noise_models import decompose, evaluate_held_out
 from studies import cli
 from studies.explain.runs import stored
-from studies.store import read
+from studies.store.files import read
 
 SMALL = ["--scheme", "w4a8", "--steps", "3", "--samples", "24", "--keep", "20", "--calibration-samples", "16",
          "--threads", "1"]  # fmt: skip

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from noise_models import check_homogeneity, compare_guidance
 from studies import cli
 from studies.explain.runs import stored
-from studies.store import read
+from studies.store.files import read
 
 WEIGHTS = (1.0, 3.0)
 

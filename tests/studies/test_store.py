@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 from samplers.errors import BadInput
-from studies import store
+from studies.store import files as store
+from studies.store.sealed import TRAILER
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_read__refuses_every_flipped_bit_and_every_truncation(dataset: xr.Datase
     content = store.dataset_bytes(dataset)
     path = tmp_path / "run.nc"
     random = np.random.default_rng(1)
-    positions = [0, len(content) - 1, len(content) - store.TRAILER, *random.integers(0, len(content), 40)]
+    positions = [0, len(content) - 1, len(content) - TRAILER, *random.integers(0, len(content), 40)]
     for position in positions:
         damaged = bytearray(content)
         damaged[position] ^= 1 << int(random.integers(8))

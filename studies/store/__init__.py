@@ -1,0 +1,1 @@
+"""Where results lie: a file per run, complete or absent (``docs/storage.md``)."""

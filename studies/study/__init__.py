@@ -1,0 +1,1 @@
+"""Studies: a grid of runs as a value, and one run of it."""
