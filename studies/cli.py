@@ -12,6 +12,8 @@ import typer
 from samplers.errors import QnoiseError
 from studies.recipes.cli import app as methods_app
 from studies.sampler_names import SAMPLERS
+from studies.store.cli import app as store_app
+from studies.study.cli import app as study_app
 
 MODEL_HELP = "A shipped model, a diffusers folder (./path), or module:factory."
 SCHEMES_HELP = "A short string (w4a8) or a TOML file; repeat for several."
@@ -48,6 +50,8 @@ app = typer.Typer(
 
 
 app.add_typer(methods_app, name="methods")
+app.add_typer(study_app, name="study")
+app.add_typer(store_app, name="store")
 
 
 @app.callback()

@@ -46,10 +46,15 @@ def registered(store: Store) -> Iterator[Entry]:
         BadInput: an entry is damaged.
     """
     for path in sorted((store.path / "studies").iterdir()):
-        yield _entry(path)
+        yield read_entry(path)
 
 
-def _entry(path: Path) -> Entry:
+def read_entry(path: Path) -> Entry:
+    """The entry of a file.
+
+    Raises:
+        BadInput: it is damaged.
+    """
     content = unseal(read_file(path), path)
     try:
         found = json.loads(content)
