@@ -49,7 +49,8 @@ class Cluster:
             BadInput: no dask, no scheduler there, or a store that takes no more files.
         """
         client = self._client()
-        waiting, futures, later = deque(tasks), {}, list[tuple[float, Task]]()
+        waiting, later = deque(tasks), list[tuple[float, Task]]()
+        futures: dict[Any, Task] = {}
         path = str(self.store.path.resolve())
         try:
             while waiting or futures or later:
@@ -67,7 +68,7 @@ class Cluster:
                     future = client.submit(compute, path, task.key, task.spec.values(), task.again, pure=False)
                     futures[future] = task
                     listener(Event(State.STARTED, task.key))
-                for future in _finished(futures):
+                for future in _finished(client, futures):
                     task = futures.pop(future)
                     event = self._event(future, task)
                     if event.state is State.BUSY:
@@ -128,7 +129,7 @@ def _tools(store_path: str) -> Any:
     return store, Workshop(store), Journal(store.journal)
 
 
-def _finished(futures: dict[Any, Task]) -> list[Any]:
+def _finished(client: Any, futures: dict[Any, Task]) -> list[Any]:
     """Those that ended, after a short wait for the first."""
     from distributed import TimeoutError as Late
     from distributed import wait
@@ -137,7 +138,8 @@ def _finished(futures: dict[Any, Task]) -> list[Any]:
         time.sleep(LOOK_SECONDS)
         return []
     try:
-        wait(list(futures), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+        with client.as_current():
+            wait(list(futures), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
     except Late:
         return []
     return [future for future in futures if future.status in ("finished", "error", "cancelled", "lost")]

@@ -6,22 +6,19 @@ follows the image, so any netCDF tool opens it.
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
 import xarray as xr
 
 from samplers.errors import BadInput
+from studies.store.netcdf import from_image, to_image
 from studies.store.sealed import seal, unseal
 
 
 def dataset_bytes(dataset: xr.Dataset) -> bytes:
-    """The dataset as a file's bytes, trailer included: the same bytes for the same dataset.
-
-    h5netcdf writes them, because netCDF-C stamps objects with the time of writing.
-    """
-    return seal(bytes(dataset.to_netcdf(engine="h5netcdf")))
+    """The dataset as a file's bytes, trailer included: the same bytes for the same dataset."""
+    return seal(to_image(dataset))
 
 
 def write(path: Path, content: bytes) -> None:
@@ -71,6 +68,4 @@ def read(path: Path) -> xr.Dataset:
     Raises:
         BadInput: the file is truncated, changed, or not a run's file.
     """
-    image = unseal(path.read_bytes(), path)
-    with xr.open_dataset(io.BytesIO(image), engine="h5netcdf") as dataset:
-        return dataset.load()
+    return from_image(unseal(path.read_bytes(), path))

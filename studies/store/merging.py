@@ -1,8 +1,8 @@
 """``qnoise store merge``: the runs of a study as one labelled Zarr v3 store, its chunks checksummed.
 
 Arrays are laid out before, and every run is scattered to its place; each chunk is written once, whole. Runs of unlike
-shape (other steps, other sites) lie in groups of their own. Texts are integer codes with their names as attribute, which
-:func:`open_merged` reads back. The whole is renamed into place at the end.
+shape (other steps, other sites) lie in groups of their own. Texts are integer codes with their names as attribute,
+which :func:`open_merged` reads back. The whole is renamed into place at the end.
 """
 
 from __future__ import annotations

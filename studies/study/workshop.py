@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +29,7 @@ from simulator.threads import set_threads
 from studies.corrections.comparison import FITS
 from studies.recipes.task import Bits, Task
 from studies.state_names import state_from_text
+from studies.store.netcdf import from_image, to_image
 from studies.store.store import Store
 from studies.study.configurations import Configurations
 from studies.study.shared import Shared
@@ -144,7 +144,7 @@ class Workshop:
                 progress=lambda done, total: report("fitting a correction", done, total),
             )  # fmt: skip
 
-        return self.shared.obtain("calibration run", run_key(config), make, _image, _from_image)
+        return self.shared.obtain("calibration run", run_key(config), make, to_image, from_image)
 
     def _recording(
         self, spec: RunSpec, model: Model, sampler: Sampler, conditioning: Conditioning | None, purpose: str,
@@ -184,12 +184,3 @@ def _described(found: xr.Dataset, spec: RunSpec, config: dict[str, Any], network
         .assign(costs)
         .assign_attrs({CONFIG: canonical(config), KEY: run_key(config), SPEC: canonical(spec.values())})
     )
-
-
-def _image(dataset: xr.Dataset) -> bytes:
-    return bytes(dataset.to_netcdf(engine="h5netcdf"))
-
-
-def _from_image(image: bytes) -> xr.Dataset:
-    with xr.open_dataset(io.BytesIO(image), engine="h5netcdf") as dataset:
-        return dataset.load()
