@@ -42,9 +42,8 @@ class RunImage:
 
     def values(self, name: str) -> np.ndarray:
         """Numbers of a variable."""
-        found = self.named[name]
-        array = np.empty(found.shape, found.dtype)
-        found.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        array = np.empty(self.named[name].shape, self.named[name].dtype)
+        self.read_into(name, array)
         return array
 
     def read_into(self, name: str, out: np.ndarray) -> None:

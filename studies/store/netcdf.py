@@ -8,6 +8,7 @@ Missing values are NaN. What reads them: any netCDF4 tool, xarray included.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -57,13 +58,27 @@ def from_image(image: bytes) -> xr.Dataset:
     """
     try:
         with h5py.File(io.BytesIO(image), "r") as file:
-            variables = {name: _read(file, file[name]) for name in file if not _is_dimension(file[name])}
+            own = [name for name in file if not _is_dimension(file[name])]
+            for name in own:
+                require_inside(file[name].id, len(image))
+            variables = {name: _read(file, file[name]) for name in own}
             attrs = {name: _plain(value) for name, value in file.attrs.items() if name != "_NCProperties"}
         return xr.decode_cf(xr.Dataset(variables, attrs=attrs))
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             "a run's file must be netCDF4", got=f"{len(image)} bytes ({error})".splitlines()[0], fix="move it away"
         ) from None
+
+
+def require_inside(found: h5py.h5d.DatasetID, size: int) -> None:
+    """Refuse a variable that says to be larger than the image it lies in, before memory is taken for it.
+
+    Raises:
+        ValueError: it does.
+    """
+    count = math.prod(found.shape)
+    if count * found.dtype.itemsize > size:
+        raise ValueError(f"a variable of {count} elements")
 
 
 def _scale(file: h5py.File, dataset: xr.Dataset, name: str, size: int, number: int) -> h5py.Dataset:
@@ -128,6 +143,8 @@ def _plain(value: Any) -> Any:
     """An attribute as xarray's readers give it."""
     if isinstance(value, h5py.Empty):
         return ""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        return value.reshape(())[()]
     if isinstance(value, np.ndarray) and value.dtype == object:
         return [str(one) for one in value]
     return value

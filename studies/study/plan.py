@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from samplers.errors import BadInput
 from studies.engine.task import Task
+from studies.main_job import put_working_folder_on_path
 from studies.recipes.task import Bits
 from studies.recipes.task import Task as RecipeTask
 from studies.study.configurations import Configurations
@@ -12,12 +13,13 @@ from studies.study.study import Study
 
 
 def plan(study: Study) -> list[Task]:
-    """The runs of a study with their keys, in order.
+    """The runs of a study with their keys, in order. Models and recipes of the user's own lie in the working folder.
 
     Raises:
         BadInput: a model, recipe, scheme, sampler or conditions that cannot be had or do not fit, or two runs that are
             one.
     """
+    put_working_folder_on_path()
     configurations = Configurations(models=8)
     checked: set[tuple[object, ...]] = set()
     tasks: dict[str, Task] = {}
