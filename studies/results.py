@@ -17,8 +17,8 @@ import xarray as xr
 
 from samplers.errors import BadInput
 from simulator.provenance import canonical
-from studies.store import files as stored
 from studies.store.exclusive import sync_folder
+from studies.store.files import read, write
 
 
 def folder_for(out: Path, name: str, key: str, study: str = "") -> Path:
@@ -94,7 +94,7 @@ def find_or_publish(
     try:
         with publishing(folder) as temporary:
             for name, content in files.items():
-                stored.write(temporary / name, content)
+                write(temporary / name, content)
     except AlreadyThere:  # the same job finished elsewhere meanwhile, with the same bytes
         reused = True
     return load_runs(folder, config), reused
@@ -154,7 +154,7 @@ def load_runs(folder: Path, config: dict[str, Any] | None = None) -> list[xr.Dat
             raise BadInput("a results folder must be complete", got=f"{folder} without {missing}", fix=_FIX)
         if config is not None and canonical(stored) != canonical(config):
             raise BadInput("a results folder must hold the job it is named after", got=str(folder), fix=_FIX)
-        return [stored.read(folder / Path(name).name) for name in names]
+        return [read(folder / Path(name).name) for name in names]
     except BadInput:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:

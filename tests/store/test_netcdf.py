@@ -28,7 +28,13 @@ def example() -> xr.Dataset:
             "alone": ((), 2.5, {"long_name": "µ and σ"}),
             "empty": (("none",), np.zeros(0)),
         },
-        {"site": ["a:b", "c.d:e#1", "é", ""], "step": [5, 3, 1], "who": "someone", "seed": 3, "label": ("step", list("xyz"))},
+        {
+            "site": ["a:b", "c.d:e#1", "é", ""],
+            "step": [5, 3, 1],
+            "who": "someone",
+            "seed": 3,
+            "label": ("step", list("xyz")),
+        },
         {"key": "k", "empty": "", "names": ["a", "b"], "config": '{"a": [1, 2]}'},
     )
 

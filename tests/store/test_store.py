@@ -70,7 +70,9 @@ def test_writable__refuses_a_store_that_cannot_be_written(store: Store) -> None:
         store.writable()
 
 
-@pytest.mark.parametrize("key", ["", "ab", "../" * 20 + "x", "/etc/passwd", KEY.upper(), KEY + "\n", f"{KEY}/", 3, None])
+@pytest.mark.parametrize(
+    "key", ["", "ab", "../" * 20 + "x", "/etc/passwd", KEY.upper(), KEY + "\n", f"{KEY}/", 3, None]
+)
 def test_paths__are_made_of_keys_alone(store: Store, key) -> None:
     for path in (store.run, store.shared, store.claim, store.failure):
         with pytest.raises(BadInput, match="64 hexadecimal"):
