@@ -65,6 +65,26 @@ def one_thread() -> Iterator[None]:
     set_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Put back the thread counts that a test changes: a command sets those of its process, and many run in this one."""
+    before = _thread_counts()
+    yield
+    after = _thread_counts()
+    if before is not None and after is not None and after != before:
+        from simulator.arithmetic.kernels import accelerate
+        from simulator.threads import set_threads
+
+        set_threads(before[0])
+        accelerate.set_threads(before[1])
+
+
+def _thread_counts() -> tuple[int, int] | None:
+    """Of torch and of the kernels, None where they have not been imported yet."""
+    threads = sys.modules.get("simulator.threads")
+    return None if threads is None else (threads.get_threads(), threads.accelerate.get_threads())
+
+
 @pytest.fixture(scope="session")
 def tiny_model():
     """A seeded convolution and attention network for (1, 8, 8) samples, as a registry Model."""

@@ -29,12 +29,17 @@ from simulator.arithmetic.operands import ScaledFormat, quantize_image, quantize
 from simulator.arithmetic.quantizer import QuantSpec, quantize
 from simulator.arithmetic.rounding import Rounding
 
-def digest(count=6):
+def contraction_digest():
     rng = np.random.default_rng(11)
     total = hashlib.sha256()
-    for _ in range(count):
+    for _ in range(6):
         for make in (random_conv, random_linear, random_batched):
             total.update(make(rng).engine().tobytes())
+    return total.hexdigest()
+
+def digest():
+    rng = np.random.default_rng(10)
+    total = hashlib.sha256(contraction_digest().encode())
     x = (rng.normal(size=(2, 9, 7, 5)) * 3).astype(np.float32)
     for rounding in Rounding:
         spec = QuantSpec(IntFormat(8), rounding=rounding)
@@ -51,10 +56,15 @@ PRINT = COMPUTE + "\nprint(digest())"
 
 
 @pytest.fixture(scope="module")
-def expected():
+def computed() -> dict:
     scope: dict = {}
     exec(COMPUTE, scope)
-    return scope["digest"]()
+    return scope
+
+
+@pytest.fixture(scope="module")
+def expected(computed):
+    return computed["digest"]()
 
 
 def test_engine__gives_the_same_bits_for_1_2_and_16_threads(fresh_python, expected):
@@ -80,7 +90,7 @@ def test_engine__gives_the_same_bits_without_the_compiler(fresh_python, expected
 
 
 @pytest.mark.parametrize("path", paths.NEEDS)
-def test_engine__gives_the_same_bits_on_every_path_this_cpu_supports(fresh_python, expected, path):
+def test_engine__gives_the_same_bits_on_every_path_this_cpu_supports(fresh_python, computed, path):
     if path not in paths.supported_paths():
         pytest.skip(f"this CPU has no {path}")
     code = "\nfrom simulator.arithmetic.kernels import accelerate, contract, paths, tile\n" + textwrap.dedent(
@@ -89,10 +99,31 @@ def test_engine__gives_the_same_bits_on_every_path_this_cpu_supports(fresh_pytho
         print(paths.PATH, accelerate.cache_folder().name)
         """
     )
-    found, chosen, folder = fresh_python(PRINT + code, QNOISE_KERNEL_PATH=path).stdout.split()
-    assert (found, chosen) == (expected, path)
+    code = COMPUTE + "\nprint(contraction_digest())" + code
+    found, chosen, folder = fresh_python(code, QNOISE_KERNEL_PATH=path).stdout.split()
+    assert (found, chosen) == (computed["contraction_digest"](), path)
     # a cached caller holds the tile of its own path
     assert (folder == accelerate.cache_folder().name) == (path == paths.PATH)
+
+
+def test_quantizers_and_registers__run_in_kernels_that_have_no_path(fresh_python):
+    """What a path names is the tile alone: kernels that do not load it are the same code on every path."""
+    code = """
+    import sys
+    from simulator.arithmetic.kernels import accumulate, quantize, requantize, rules, saturate, saturate_pairs
+    print("simulator.arithmetic.kernels.tile" in sys.modules)
+    from simulator.arithmetic.kernels import contract
+    print("simulator.arithmetic.kernels.tile" in sys.modules)
+    """
+    assert fresh_python(textwrap.dedent(code)).stdout.split() == ["False", "True"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", paths.NEEDS)
+def test_quantizers__give_the_same_bits_on_every_path_this_cpu_supports(fresh_python, expected, path):
+    if path not in paths.supported_paths():
+        pytest.skip(f"this CPU has no {path}")
+    assert fresh_python(PRINT, QNOISE_KERNEL_PATH=path).stdout.strip() == expected
 
 
 def test_engine__gives_the_same_bits_on_pairs_without_the_compiler(fresh_python, expected):
@@ -151,6 +182,18 @@ from simulator.arithmetic.formats import IntFormat
 from simulator.arithmetic.quantizer import QuantSpec, quantize
 print(quantize(np.array([1.5, 2.5], np.float32), QuantSpec(IntFormat(8)), np.ones(1, "f4"), np.zeros(1, "i4")).codes)
 print(accelerate.cache_folder())
+"""
+
+# a loop of elements, and one that calls kernels compiled before it
+TWO_KERNELS = """
+import numpy as np
+from simulator.arithmetic.formats import IntFormat
+from simulator.arithmetic.kernels.accumulate import accumulate
+from simulator.arithmetic.quantizer import QuantSpec, quantize
+print(quantize(np.array([1.5, 2.5], np.float32), QuantSpec(IntFormat(8)), np.ones(1, "f4"), np.zeros(1, "i4")).codes)
+x, none, out = np.array([[3, 4]], np.int8), np.zeros(1, np.int64), np.empty((1, 1), np.int64)
+accumulate(x, np.array([[5, 5]], np.int8), 0, none, 1, 0, 0, 0, none, none, False, out)
+print(out.item())
 """
 
 
@@ -223,11 +266,26 @@ def test_engine__does_not_depend_on_the_neighbours_of_a_row(seed):
         assert np.array_equal(problem.engine().view(np.int32), first.view(np.int32))
 
 
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-def test_cache__that_is_truncated_is_built_again(fresh_python, tmp_path, expected, ending):
-    assert fresh_python(PRINT, QNOISE_CACHE_DIR=str(tmp_path)).stdout.strip() == expected
-    files = list(tmp_path.rglob(f"*.{ending}"))
+def truncate_and_run(fresh_python, folder, code, ending):
+    """What ``code`` prints from a cache whose files of this ending are cut in half; each must be written again."""
+    files = list(folder.rglob(f"*.{ending}"))
     assert files
-    for file in files:
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    halves = {file: file.stat().st_size // 2 for file in files}
+    for file, size in halves.items():
+        file.write_bytes(file.read_bytes()[:size])
+    printed = fresh_python(code, QNOISE_CACHE_DIR=str(folder)).stdout
+    assert all(file.stat().st_size > size for file, size in halves.items())
+    return printed
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_cache__that_is_truncated_is_built_again(fresh_python, tmp_path, ending):
+    assert fresh_python(TWO_KERNELS, QNOISE_CACHE_DIR=str(tmp_path)).stdout == "[2 2]\n35\n"
+    assert truncate_and_run(fresh_python, tmp_path, TWO_KERNELS, ending) == "[2 2]\n35\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_cache__of_every_kernel_that_is_truncated_is_built_again(fresh_python, tmp_path, expected, ending):
     assert fresh_python(PRINT, QNOISE_CACHE_DIR=str(tmp_path)).stdout.strip() == expected
+    assert truncate_and_run(fresh_python, tmp_path, PRINT, ending).strip() == expected

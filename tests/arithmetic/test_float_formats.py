@@ -157,9 +157,9 @@ def test_encode__equals_the_exact_form_on_every_tie_of_sixteen_bits(format, roun
     assert np.array_equal(encode(x, format, rounding), exact_codes(x, format, rounding))
 
 
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 5])
 @every_format
-def test_encode__equals_the_exact_form_on_every_float16_or_bfloat16_value(format):
-    every = 1 if format.bits < 8 else 5
+def test_encode__equals_the_exact_form_on_float16_and_bfloat16_values(format, every):
     halves = np.arange(0, 2**16, every).astype(np.uint16)
     values = np.concatenate([decode(halves, FLOAT16), decode(halves, BFLOAT16)])
     if not format.nans:

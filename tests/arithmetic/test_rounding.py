@@ -18,14 +18,14 @@ from simulator.arithmetic.rounding import Rounding, random_word, round_exact
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WIDE = IntFormat(16)
 ONE, ZERO = np.float32(1), np.int32(0)
-TIES = np.arange(-(2**15), 2**15).astype(np.float32) + np.float32(0.5)
 
 
-def ties_and_neighbours() -> np.ndarray:
-    up, down = np.nextafter(TIES, np.float32(np.inf)), np.nextafter(TIES, np.float32(-np.inf))
-    return np.concatenate([TIES, up, down])
+def ties_and_neighbours(bits: int = 16) -> np.ndarray:
+    """Those of a format of so many bits, with one that lies beyond its range."""
+    ties = np.arange(-(2 ** (bits - 1)) - 1, 2 ** (bits - 1)).astype(np.float32) + np.float32(0.5)
+    up, down = np.nextafter(ties, np.float32(np.inf)), np.nextafter(ties, np.float32(-np.inf))
+    return np.concatenate([ties, up, down])
 
 
 def patterns() -> np.ndarray:
@@ -46,12 +46,13 @@ def exact(values: np.ndarray, rounding: Rounding) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rounding", Rounding)
-def test_quantize__rounds_every_tie_and_its_neighbours_exactly(rounding):
-    x = ties_and_neighbours()
+@pytest.mark.parametrize("bits", [13, pytest.param(16, marks=pytest.mark.slow)])
+def test_quantize__rounds_every_tie_and_its_neighbours_exactly(rounding, bits):
+    x, fmt = ties_and_neighbours(bits), IntFormat(bits)
     codes = quantize(
-        x, QuantSpec(WIDE, rounding=rounding), np.ones(1, np.float32), np.zeros(1, np.int32), seed=SEED
+        x, QuantSpec(fmt, rounding=rounding), np.ones(1, np.float32), np.zeros(1, np.int32), seed=SEED
     ).codes
-    assert np.array_equal(codes, np.clip(exact(x, rounding), WIDE.qmin, WIDE.qmax))
+    assert np.array_equal(codes, np.clip(exact(x, rounding), fmt.qmin, fmt.qmax))
 
 
 @pytest.mark.parametrize("rounding", Rounding)

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from same_function import small_dit
 
 from samplers import DDIM, DDPM, BadInput, NoiseSchedule
 from simulator import Arm, Scheme, run_arms
@@ -74,8 +75,8 @@ def small(recipe: Recipe) -> Recipe:
 
 
 def fitting(recipe: Recipe, tiny_model) -> Model:
-    """A model that the recipe can have: the tiny one, or the shipped one of its family."""
-    for model in (tiny_model, load("digits-dit"), load("digits-unet")):
+    """A model that the recipe can have: the tiny one, a small transformer, or the shipped convolutional one."""
+    for model in (tiny_model, small_dit(), load("digits-unet")):
         with suppress(BadInput):
             recipe.require(Task(model, SAMPLER, Bits.parse("w4a8"), batch_size=16))
             return model

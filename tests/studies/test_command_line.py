@@ -13,6 +13,7 @@ import pytest
 from studies import cli, store
 
 SMALL = ["run", "--steps", "3", "--samples", "6", "--calibration-samples", "16", "--threads", "1"]
+ONE_SCHEME = [*SMALL, "--scheme", "w8a8"]
 
 
 def qnoise(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -83,15 +84,29 @@ def test_run__truncated_weights_are_exit_code_2(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder under which the main job ran once, and the one of its first scheme alone."""
+    out = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        assert qnoise(patch, *SMALL, "--out", str(out / "all")) == 0
+        assert qnoise(patch, *ONE_SCHEME, "--out", str(out / "one")) == 0
+    return out
+
+
+def only(folder: Path) -> Path:
+    (found,) = folder.iterdir()
+    return found
+
+
 def test_run__two_runs_give_identical_files_and_a_third_finds_them(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, made: Path
 ) -> None:
-    folders = []
-    for name in ("a", "b"):
-        assert qnoise(monkeypatch, *SMALL, "--json", "--out", str(tmp_path / name)) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert not found["reused"]
-        folders.append(Path(found["folder"]))
+    shutil.copytree(made / "all", tmp_path / "a")
+    assert qnoise(monkeypatch, *SMALL, "--json", "--out", str(tmp_path / "b")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert not found["reused"]
+    folders = [only(tmp_path / "a"), Path(found["folder"])]
     first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
     assert len([name for name in first if name.endswith(".nc")]) == 8
     assert {"snr.pdf", "snr.png", "samples.pdf", "samples.png", "job.json", "log.json"} <= set(first)
@@ -104,14 +119,12 @@ def test_run__two_runs_give_identical_files_and_a_third_finds_them(
 
 
 def test_run__damaged_results_are_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, made: Path
 ) -> None:
-    arguments = [*SMALL, "--scheme", "w8a8", "--json", "--out", str(tmp_path)]
-    assert qnoise(monkeypatch, *arguments) == 0
-    folder = Path(json.loads(capsys.readouterr().out)["folder"])
-    file = next(folder.glob("*.nc"))
+    shutil.copytree(made / "one", tmp_path / "results")
+    file = next(only(tmp_path / "results").glob("*.nc"))
     file.write_bytes(file.read_bytes()[:-1])
-    assert qnoise(monkeypatch, *arguments) == 2
+    assert qnoise(monkeypatch, *ONE_SCHEME, "--json", "--out", str(tmp_path / "results")) == 2
     assert "digest" in capsys.readouterr().err
 
 
@@ -135,14 +148,11 @@ def test_run__results_of_another_job_are_refused(
 
 
 def test_run__that_finishes_second_shows_the_first_ones_results(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path, made: Path
 ) -> None:
-    arguments = [*SMALL, "--scheme", "w8a8", "--json", "--out"]
-    assert qnoise(monkeypatch, *arguments, str(tmp_path / "first")) == 0
-    finished = Path(json.loads(capsys.readouterr().out)["folder"])
     from studies import main_job
 
-    write_files = main_job._files
+    finished, write_files = only(made / "one"), main_job._files
 
     def publish_meanwhile(*details) -> dict[str, bytes]:
         files = write_files(*details)
@@ -150,7 +160,7 @@ def test_run__that_finishes_second_shows_the_first_ones_results(
         return files
 
     monkeypatch.setattr(main_job, "_files", publish_meanwhile)
-    assert qnoise(monkeypatch, *arguments, str(tmp_path / "second")) == 0
+    assert qnoise(monkeypatch, *ONE_SCHEME, "--json", "--out", str(tmp_path / "second")) == 0
     assert json.loads(capsys.readouterr().out)["reused"]
     assert [path.name for path in (tmp_path / "second").iterdir()] == [finished.name]
 
@@ -175,13 +185,10 @@ def test_run__under_a_clipping_sampler_corrects_without_absorbing(
     assert "state_saturated_accumulated" in run
 
 
-def test_run__calibration_and_evaluation_streams_are_stored_and_disjoint(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
-) -> None:
+def test_run__calibration_and_evaluation_streams_are_stored_and_disjoint(made: Path) -> None:
     from studies.results import load_runs
 
-    assert qnoise(monkeypatch, *SMALL, "--json", "--out", str(tmp_path)) == 0
-    for run in load_runs(Path(json.loads(capsys.readouterr().out)["folder"])):
+    for run in load_runs(only(made / "all")):
         config = json.loads(run.attrs["config"])
         evaluation = (config["seed"], config["purpose"])
         fitted_on = [config["ranges"]]
