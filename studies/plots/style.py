@@ -111,11 +111,17 @@ def figure_bytes(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def file_bytes(figure: Figure, suffix: str) -> bytes:
+    """As :func:`figure_bytes`, a png with a palette."""
+    content = figure_bytes(figure, suffix)
+    return _with_palette(content) if suffix == "png" else content
+
+
 def save(figure: Figure, stem: Path) -> None:
     """Write ``stem.pdf`` and ``stem.png`` (of 256 colours), and close the figure; the folder is made if absent."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".pdf").write_bytes(figure_bytes(figure, "pdf"))
-    stem.with_suffix(".png").write_bytes(_with_palette(figure_bytes(figure, "png")))
+    for suffix in ("pdf", "png"):
+        stem.with_suffix(f".{suffix}").write_bytes(file_bytes(figure, suffix))
     plt.close(figure)
 
 
