@@ -39,7 +39,7 @@ def feasibility_views(runs: Sequence[Run]) -> Iterator[View]:
         for ax, panel in zip(axes, found, strict=True):
             own = _sampler(panel.groups[0].first)
             for sampler in _relatives(own):
-                _plot_bound(sampler, ax, "0.75", 0.7, f"bound, {', '.join(map(str, STEPS))} steps")
+                _plot_bound(sampler, ax, "0.75", 0.7, "bound, other numbers of steps")
             _plot_bound(own, ax, "black", 1.4, "bound, own steps")
             for index, group in enumerate(panel.groups):
                 plot_curve(curve_of(group, _reduced, "reduced"), index=index, label=group.label, ax=ax)

@@ -14,7 +14,7 @@ from studies.sources.curves import curve_of, intervals_of
 from studies.sources.groups import Panel, arranged
 from studies.sources.run import Run
 
-QUANTITIES = {"slope": "slope $k$", "correlation": "correlation of noise and $\\epsilon$"}
+QUANTITIES = {"slope": "slope $k$", "correlation": "correlation with $\\epsilon$"}
 KEPT = ("epsilon_kept", "noise_kept_injected")
 
 

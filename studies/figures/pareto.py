@@ -31,7 +31,7 @@ def pareto_views(runs: Sequence[Run]) -> Iterator[View]:
             for ax, panel in zip(axes, found, strict=True):
                 plot_cost([_point(group, cost) for group in panel.groups], ax=ax)
                 ax.set_title(escaped(panel.title))
-                ax.set_xlabel(number.title.replace("10^9", "$10^9$"))
+                ax.set_xlabel(number.title)
                 ax.set_ylabel("final SQNR (dB)")
             shared_legend(figure, axes)
             said = intervals_of(len(found[0].groups[0].runs))

@@ -60,6 +60,6 @@ def _map(panel: Panel, moments: xr.Dataset) -> plt.Figure:
         plot_by_site(share, ax=ax, cmap=COLORS, vmin=0.0, vmax=1.0)
         label_steps(panel.groups[0].first.dataset(), ax=ax)
         bar = figure.colorbar(ax.collections[0], ax=ax, pad=0.01, aspect=40)
-        bar.set_label("standard deviation of outputs over its largest of all steps")
+        bar.set_label("deviation, largest of all steps = 1")
         ax.set_title(escaped(panel.title))
         return figure

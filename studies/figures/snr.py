@@ -47,7 +47,7 @@ def _view(parts: Sequence[Panel], label: str) -> View:
                 ax.set_ylim(*limits)
         over_timesteps(axes)
         shared_legend(figure, axes)
-        figure.supxlabel(intervals_of(len(parts[0].groups[0].runs)), fontsize="x-small", color="0.4")
+        figure.suptitle(intervals_of(len(parts[0].groups[0].runs)), fontsize="medium")
     return View(label, figure)
 
 

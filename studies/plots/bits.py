@@ -50,7 +50,7 @@ def plot_bits(dataset: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 def bits_figure(dataset: xr.Dataset) -> Figure:
     """Bits per step of every policy, with a bar of the widths that occur."""
     labels, values = _rows(dataset)
-    height = ROW * len(labels)
+    height = max(ROW * len(labels), 0.9)  # the bar needs its label
     with style.paper():
         figure, ax = plt.subplots(figsize=style.size(height + 0.55), layout="constrained")
         plot_bits(dataset, ax=ax)

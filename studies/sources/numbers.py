@@ -58,7 +58,7 @@ NUMBERS: dict[str, Number] = {
         "SQNR of the decoded sample, dB", lambda run: float(sqnr_db(run, "decoded_accumulated").sqnr_db),
         "decoded_accumulated", "run a latent model",
     ),
-    "bops": Number("bit operations per sample, 10^9", lambda run: float(run["bops"]), "bops", _STUDY, 1e-9),
+    "bops": Number("bit operations per sample, 10⁹", lambda run: float(run["bops"]), "bops", _STUDY, 1e-9),
     "weight_bytes": Number("weights, kB", lambda run: float(run["weight_bytes"]), "weight_bytes", _STUDY, 1e-3, 1),
 }  # fmt: skip
 
