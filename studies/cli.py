@@ -12,6 +12,7 @@ import typer
 from samplers.errors import QnoiseError
 from studies.figures.cli import plot, table
 from studies.recipes.cli import app as methods_app
+from studies.report.cli import report
 from studies.sampler_names import SAMPLERS
 from studies.store.cli import app as store_app
 from studies.study.cli import app as study_app
@@ -488,6 +489,7 @@ def feasibility(
 
 app.command()(plot)
 app.command()(table)
+app.command()(report)
 
 
 def main() -> None:

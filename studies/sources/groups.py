@@ -53,7 +53,10 @@ def arranged(runs: Sequence[Run]) -> list[Panel]:
     panels = []
     for own in _split(runs, SETTING):
         groups = tuple(
-            Group(name_of(alike[0], labelled) or name_of(alike[0], ("recipe", "bits", "scheme", "correction")), tuple(sorted(alike, key=_seed)))
+            Group(
+                name_of(alike[0], labelled) or name_of(alike[0], ("recipe", "bits", "scheme", "correction")),
+                tuple(sorted(alike, key=_seed)),
+            )
             for alike in _split(own, SYSTEM)
         )
         panels.append(Panel(name_of(own[0], titled) or name_of(own[0], ("model", "sampler", "eta")), groups))

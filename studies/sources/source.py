@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from samplers.errors import BadInput
 from studies.results import JOB_FILE
 from studies.sources.run import Run, clean, open_run
 from studies.sources.selection import selected
-from studies.store.register import registered
+from studies.store.register import Entry, registered
 from studies.store.store import STORE_FILE, Store
 from studies.study.study import Study
 
@@ -126,7 +126,7 @@ def _job_files(folder: Path) -> list[Path]:
 
 def _of_store(store: Store, wanted: str | None) -> list[Part]:
     entries = list(registered(store))
-    studies = [Study.from_config(entry.study) for entry in entries]
+    studies = [_study(entry) for entry in entries]
     if wanted is not None and wanted not in [study.name for study in studies]:
         raise BadInput(
             f"the study must be one of {', '.join(study.name for study in studies) or 'none'}", got=repr(wanted),
@@ -143,6 +143,18 @@ def _of_store(store: Store, wanted: str | None) -> list[Part]:
         runs, damaged = _open(store, others)
         parts.append(Part("runs of no study", None, runs, damaged))
     return parts
+
+
+def _study(entry: Entry) -> Study:
+    try:
+        found = Study.from_config(entry.study)
+        names = tuple(clean(str(name)) for name in found.figures)
+        return replace(found, summary=clean(str(found.summary)), figures=names)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BadInput(
+            "an entry of studies must hold a study", got=f"{type(error).__name__}: {error}",
+            fix="move it away; its runs stay",
+        ) from None  # fmt: skip
 
 
 def _part(store: Store, study: Study, keys: Sequence[str], there: set[str], failed: set[str]) -> Part:
