@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from studies.plots import style
 from studies.plots.curve import escaped
 
+ON_DARK, ON_LIGHT = "#fffffe", "#000001"
+"""Letters on cells: no greys, which a dark page would turn into one another."""
+
 
 def plot_matrix(
     values: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], *, ax: Axes | None = None
@@ -32,7 +35,7 @@ def plot_matrix(
         if not np.isnan(value):
             dark = finite[row, column] and value < (low + high) / 2
             text = f"{value:.1f}" if np.isfinite(value) else "equal"
-            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color="white" if dark else "black",
+            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ON_DARK if dark else ON_LIGHT,
                     fontsize=style.font(6.5))  # fmt: skip
     ax.set_xticks(np.arange(len(columns)) + 0.5, map(escaped, columns), rotation=30, ha="right")
     ax.set_yticks(np.arange(len(rows)) + 0.5, map(escaped, rows))

@@ -60,7 +60,10 @@ def _head(title: str, parts: str) -> Html:
 
 
 def _contents(source: Source) -> Html:
-    links = (element("a", part.name, href=f"#s{index}") for index, part in enumerate(source.parts))
+    # two studies of one name differ in what they ask
+    seen = [part.name for part in source.parts]
+    names = [n if seen.count(n) == 1 else f"{n} ({seen[: i + 1].count(n)})" for i, n in enumerate(seen)]
+    links = (element("a", name, href=f"#s{index}") for index, name in enumerate(names))
     return element("ul", *(element("li", link) for link in links))
 
 

@@ -13,6 +13,9 @@ from studies.sources.run import SEED, SETTING, SYSTEM, Run
 from studies.sources.source import Failure, Part
 from studies.study.study import Scalar
 
+LONG = 40
+"""Characters from which on a cell's text may go over several lines."""
+
 Value = tuple[str, float | str]
 """What a cell shows, and what it sorts by."""
 
@@ -23,7 +26,7 @@ def sortable(caption: str, header: Sequence[str], rows: Iterable[Sequence[Value]
     numeric = [all(not isinstance(row[i][1], str) for row in kept) for i in range(len(header))]
     head = joined(
         *(
-            element("th", name, scope="col", class_="number" if n else "")
+            element("th", name, scope="col", class_="number" if n else False)
             for name, n in zip(header, numeric, strict=True)
         )
     )
@@ -96,4 +99,5 @@ def _number(cell: Cell, name: str) -> Value:
 def _cell(value: Value, numeric: bool) -> Html:
     text, key = value
     sort = key if isinstance(key, str) else "" if math.isnan(key) else repr(key)
-    return element("td", text, data_value=sort, class_="number" if numeric else "")
+    look = "number" if numeric else "long" if len(text) > LONG else ""
+    return element("td", text, data_value=sort, class_=look or False)

@@ -45,17 +45,17 @@ def _mean(variable: str) -> Callable[[xr.Dataset], float]:
 _STUDY = "run it as a study, which counts costs"
 
 NUMBERS: dict[str, Number] = {
-    "final_sqnr_db": Number("SQNR of the final sample, dB", _final, "state_accumulated"),
+    "final_sqnr_db": Number("final SQNR, dB", _final, "state_accumulated"),
     "final_median_db": Number(
-        "SQNR of the final sample, median over samples, dB",
+        "final SQNR, median over samples, dB",
         lambda run: median_over_samples_db(run["state_sample_accumulated"].isel(step=-1)), "state_sample_accumulated",
     ),
-    "injected_sqnr_db": Number("SQNR of injected noise, mean over steps, dB", _mean("epsilon_injected"),
+    "injected_sqnr_db": Number("injected SQNR, mean over steps, dB", _mean("epsilon_injected"),
                                "epsilon_injected"),
-    "accumulated_sqnr_db": Number("SQNR of accumulated noise, mean over steps, dB", _mean("epsilon_accumulated"),
+    "accumulated_sqnr_db": Number("accumulated SQNR, mean over steps, dB", _mean("epsilon_accumulated"),
                                   "epsilon_accumulated"),
     "decoded_sqnr_db": Number(
-        "SQNR of the decoded sample, dB", lambda run: float(sqnr_db(run, "decoded_accumulated").sqnr_db),
+        "decoded SQNR, dB", lambda run: float(sqnr_db(run, "decoded_accumulated").sqnr_db),
         "decoded_accumulated", "run a latent model",
     ),
     "bops": Number("bit operations per sample, 10⁹", lambda run: float(run["bops"]), "bops", _STUDY, 1e-9),
