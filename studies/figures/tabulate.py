@@ -15,7 +15,7 @@ from studies.figures.command import tell_left_out
 from studies.results import require_writable
 from studies.seeds import over_seeds
 from studies.sources.groups import spelled, varying
-from studies.sources.numbers import NUMBERS, find_number, number_of
+from studies.sources.numbers import NUMBERS, find_number, numbers_of
 from studies.sources.run import SEED, SETTING, SYSTEM, Run, Scalar
 from studies.sources.source import open_source, require_runs
 from studies.store.files import publish
@@ -95,7 +95,7 @@ def cells_of(runs: Sequence[Run], value: str) -> list[Cell]:
     cells = []
     for where, own in found.items():
         distinct = {run.fields.get(SEED): run for run in own}
-        values = [number_of(run.dataset(), value) for run in distinct.values()]
+        values = [numbers_of(run)[value] for run in distinct.values()]
         mean, low, high = map(float, over_seeds(values))
         cells.append(Cell(dict(zip(told, where, strict=True)), mean, low, high, len(values)))
     return cells

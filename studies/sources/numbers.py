@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import xarray as xr
 
 from noise_models.metrics import sqnr_db
 from samplers.errors import BadInput
+from studies.sources.run import Run
 from studies.tables import median_over_samples_db
 
 
@@ -74,7 +76,8 @@ def find_number(name: str) -> Number:
     return NUMBERS[name]
 
 
-def number_of(run: xr.Dataset, name: str) -> float:
-    """Of one run; NaN where it does not have what the number is made from."""
-    number = NUMBERS[name]
-    return number.of(run) if number.needs in run else math.nan
+@lru_cache(maxsize=4096)
+def numbers_of(run: Run) -> Mapping[str, float]:
+    """All numbers of a run, its file read once; NaN where it does not have what one is made from."""
+    found = run.dataset()
+    return {name: number.of(found) if number.needs in found else math.nan for name, number in NUMBERS.items()}

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 
-from studies.sources.numbers import NUMBERS, number_of
+from studies.sources.numbers import NUMBERS, numbers_of
 from studies.sources.source import open_source
 
 
@@ -65,7 +65,7 @@ def test_table__csv_holds_means_over_seeds_in_full(made, qnoise) -> None:
     rows = {row["scheme"]: row for row in csv.DictReader(io.StringIO(said))}
     runs = open_source(made.path).runs
     for scheme, row in rows.items():
-        values = [number_of(run.dataset(), "final_sqnr_db") for run in runs if run.fields["scheme"] == scheme]
+        values = [numbers_of(run)["final_sqnr_db"] for run in runs if run.fields["scheme"] == scheme]
         assert float(row["final_sqnr_db"]) == pytest.approx(np.mean(values), abs=0)
         assert row["seeds"] == "3"
         assert float(row["final_sqnr_db_low"]) < float(row["final_sqnr_db"]) < float(row["final_sqnr_db_high"])
