@@ -90,12 +90,11 @@ def drawn(
 def tell_left_out(source: Source) -> None:
     """Say on standard error which runs are not in what follows."""
     for part in source.parts:
-        if part.failures or part.missing:
-            failed, missing = len(part.failures), part.missing
-            print(
-                f"{part.name}: {len(part.runs)} runs; {failed} failed, {missing} not computed yet, left out",
-                file=sys.stderr,
+        if part.failures or part.missing or part.doubles:
+            left_out = (
+                f"{len(part.failures)} failed, {part.missing} not computed yet, {part.doubles} of the same fields"
             )
+            print(f"{part.name}: {len(part.runs)} runs; left out: {left_out}", file=sys.stderr)
 
 
 def _stem(name: str, label: str, taken: set[str]) -> str:

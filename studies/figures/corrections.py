@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from noise_models.metrics import sqnr_db
 from samplers.errors import BadInput
 from studies.figures.needs import plain, with_variables
-from studies.plots.curve import escaped, plot_curve
-from studies.plots.panels import View, over_timesteps, panels, shared_legend
+from studies.plots.curve import plot_curve
+from studies.plots.panels import View, headline, over_timesteps, panels, shared_legend
 from studies.seeds import over_seeds
 from studies.sources.curves import Curve
 from studies.sources.groups import name_of, varying
@@ -54,7 +54,7 @@ def _figure(members: Sequence[Run]) -> Figure:
         over_timesteps(axes)
         shared_legend(figure, axes)
         title = name_of(members[0], ("model", "scheme", "target", "sampler", "eta", "num_inference_steps"))
-        figure.suptitle(escaped(f"{title}: paired by seed"), fontsize="medium")
+        headline(figure, f"{title}: paired by seed")
         return figure
 
 

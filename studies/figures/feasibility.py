@@ -15,8 +15,8 @@ from noise_models.decomposition.split import decompose
 from samplers.ddim import DDIM
 from samplers.method import Method
 from studies.figures.needs import plain, require
-from studies.plots.curve import escaped, plot_curve
-from studies.plots.panels import View, over_timesteps, panels, shared_legend
+from studies.plots.curve import plot_curve
+from studies.plots.panels import View, entitle, over_timesteps, panels, shared_legend
 from studies.sampler_names import sampler_of
 from studies.sources.curves import curve_of
 from studies.sources.groups import arranged
@@ -44,7 +44,7 @@ def feasibility_views(runs: Sequence[Run]) -> Iterator[View]:
             for index, group in enumerate(panel.groups):
                 plot_curve(curve_of(group, _reduced, "reduced"), index=index, label=group.label, ax=ax)
             ax.set_yscale("log")
-            ax.set_title(escaped(panel.title))
+            entitle(ax, panel.title)
             ax.set_ylabel("residual variance $\\sigma_q^2 / (1+k)^2$")
         over_timesteps(axes)
         shared_legend(figure, axes)

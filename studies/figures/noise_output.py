@@ -7,9 +7,9 @@ from functools import partial
 
 from noise_models.decomposition.split import decompose
 from studies.figures.needs import with_variables
-from studies.plots.curve import escaped, plot_curve
+from studies.plots.curve import plot_curve
 from studies.plots.noise_scatter import noise_scatter_figure
-from studies.plots.panels import View, over_timesteps, panels, shared_legend
+from studies.plots.panels import View, headline, over_timesteps, panels, shared_legend
 from studies.sources.curves import curve_of, intervals_of
 from studies.sources.groups import Panel, arranged
 from studies.sources.run import Run
@@ -41,7 +41,5 @@ def _slopes(panel: Panel) -> View:
             ax.set_ylabel(label)
         over_timesteps(axes)
         shared_legend(figure, axes)
-        figure.suptitle(
-            escaped(f"{panel.title}: injected noise, {intervals_of(len(panel.groups[0].runs))}"), fontsize="medium"
-        )
+        headline(figure, f"{panel.title}: injected noise, {intervals_of(panel.groups)}")
     return View("", figure)

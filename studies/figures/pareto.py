@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from noise_models.metrics import sqnr_db
 from studies.figures.needs import with_variables
 from studies.plots.cost import Point, plot_cost
-from studies.plots.curve import escaped
-from studies.plots.panels import View, panels, shared_legend
+from studies.plots.panels import View, entitle, headline, panels, shared_legend
 from studies.seeds import over_seeds
 from studies.sources.curves import intervals_of
 from studies.sources.groups import Group, arranged
@@ -30,12 +29,12 @@ def pareto_views(runs: Sequence[Run]) -> Iterator[View]:
         with panels(len(found), least=2.4, height=2.2) as (figure, axes):
             for ax, panel in zip(axes, found, strict=True):
                 plot_cost([_point(group, cost) for group in panel.groups], ax=ax)
-                ax.set_title(escaped(panel.title))
+                entitle(ax, panel.title)
                 ax.set_xlabel(number.title)
                 ax.set_ylabel("final SQNR (dB)")
             shared_legend(figure, axes)
-            said = intervals_of(len(found[0].groups[0].runs))
-            figure.suptitle(f"SQNR of the final sample, {said}", fontsize="medium")
+            said = intervals_of(group for panel in found for group in panel.groups)
+            headline(figure, f"SQNR of the final sample, {said}")
         yield View(cost.replace("_", " "), figure)
 
 

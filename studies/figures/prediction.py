@@ -17,7 +17,7 @@ from noise_models.propagation.transfer import naive_final_power
 from studies.figures.needs import plain, require
 from studies.plots import style
 from studies.plots.curve import escaped
-from studies.plots.panels import View, panels, shared_legend
+from studies.plots.panels import View, headline, panels, shared_legend
 from studies.sampler_names import sampler_of
 from studies.seeds import over_seeds
 from studies.sources.groups import Group, arranged
@@ -58,7 +58,7 @@ def prediction_views(runs: Sequence[Run]) -> Iterator[View]:
             marker = style.MARKERS[mark % len(style.MARKERS)]
             axes[0].plot([], [], color="0.3", marker=marker, ls="", ms=style.font(3), label=escaped(panel.title))
         shared_legend(figure, axes)
-        figure.suptitle("final sample; the network's response to errors is left out", fontsize="medium")
+        headline(figure, "final sample; the network's response to errors is left out")
     yield View("", figure)
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from studies.figures.needs import with_sites
 from studies.plots import style
 from studies.plots.curve import escaped
-from studies.plots.panels import View, over_timesteps, panels, shared_legend
+from studies.plots.panels import View, entitle, headline, over_timesteps, panels, shared_legend
 from studies.plots.ranges import plot_ranges, site_moments
 from studies.plots.sites import COLORS, ROW, label_steps, plot_by_site
 from studies.sources.groups import Panel, arranged
@@ -40,7 +40,7 @@ def range_views(runs: Sequence[Run]) -> Iterator[View]:
                 ax.set_title(escaped(str(site)), fontsize=style.font(5.5))
             over_timesteps(axes)
             shared_legend(figure, axes)
-            figure.suptitle(escaped(f"{panel.title}: outputs in full precision"), fontsize="medium")
+            headline(figure, f"{panel.title}: outputs in full precision")
         yield View(f"{setting}sites that change most", figure)
         yield View(f"{setting}all sites", _map(panel, moments))
 
@@ -61,5 +61,5 @@ def _map(panel: Panel, moments: xr.Dataset) -> plt.Figure:
         label_steps(panel.groups[0].first.dataset(), ax=ax)
         bar = figure.colorbar(ax.collections[0], ax=ax, pad=0.01, aspect=40)
         bar.set_label("deviation, largest of all steps = 1")
-        ax.set_title(escaped(panel.title))
+        entitle(ax, panel.title)
         return figure

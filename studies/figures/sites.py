@@ -13,7 +13,7 @@ from noise_models.metrics import sqnr_db
 from studies.figures.needs import with_sites
 from studies.plots import style
 from studies.plots.curve import escaped
-from studies.plots.panels import View
+from studies.plots.panels import View, entitle, headline
 from studies.plots.sites import COLORS, ROW, label_steps, plot_by_site
 from studies.sources.groups import Group, arranged
 from studies.sources.run import Run
@@ -63,7 +63,7 @@ def _figure(groups: Sequence[Group], maps: dict[Group, xr.DataArray], kind: str,
         for ax, group in zip(axes[0], groups, strict=True):
             plot_by_site(maps[group], ax=ax, cmap=COLORS, vmin=low, vmax=high)
             label_steps(group.first.dataset(), ax=ax, count=3 if len(groups) > 2 else 5)
-            ax.set_title(escaped(group.label))
+            entitle(ax, group.label)
         every = math.ceil(sites * style.font(ROW * 72) / (72 * (size[1] - style.font(0.8))))  # labels must not overlap
         ax = axes[0, 0]
         ax.set_yticks(
@@ -74,5 +74,5 @@ def _figure(groups: Sequence[Group], maps: dict[Group, xr.DataArray], kind: str,
             ax.tick_params(axis="y", length=0)
         bar = figure.colorbar(axes[0, -1].collections[0], ax=axes, pad=0.01, aspect=40)
         bar.set_label(f"SQNR of the site's output, {kind} (dB)")
-        figure.suptitle(escaped(title), fontsize=style.font(8))
+        headline(figure, title)
         return figure

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from noise_models.metrics import sqnr_db
 from studies.figures.needs import with_variables
-from studies.plots.curve import escaped, plot_curve
-from studies.plots.panels import View, over_timesteps, panels, shared_legend
+from studies.plots.curve import plot_curve
+from studies.plots.panels import View, entitle, headline, over_timesteps, panels, shared_legend
 from studies.plots.snr import KINDS, plot_thresholds
 from studies.sources.curves import curve_of, intervals_of
 from studies.sources.groups import Panel, arranged
@@ -39,7 +39,7 @@ def _view(parts: Sequence[Panel], label: str) -> View:
                 for index, group in enumerate(panel.groups):
                     curve = curve_of(group, partial(sqnr_db, variable=variable), "sqnr_db")
                     plot_curve(curve, index=index, label=group.label, ax=ax)
-                ax.set_title(escaped(f"{panel.title}: {name}"))
+                entitle(ax, f"{panel.title}: {name}")
                 ax.set_ylabel("SQNR of $\\epsilon$ (dB)")
             limits = _limits(own)
             for ax in own:
@@ -47,7 +47,7 @@ def _view(parts: Sequence[Panel], label: str) -> View:
                 ax.set_ylim(*limits)
         over_timesteps(axes)
         shared_legend(figure, axes)
-        figure.suptitle(intervals_of(len(parts[0].groups[0].runs)), fontsize="medium")
+        headline(figure, intervals_of(group for panel in parts for group in panel.groups))
     return View(label, figure)
 
 

@@ -151,7 +151,8 @@ def _axes(told: tuple[str, ...], rows: tuple[str, ...], columns: str | None) -> 
 
 
 def _word(name: str, value: Scalar) -> str:
-    return spelled(name, value).removeprefix("+ ") or NONE
+    text = spelled(name, value).removeprefix("+ ")
+    return text or (NONE if value in (None, "") else str(value))
 
 
 def _text(tables: Sequence[Table], form: str) -> str:

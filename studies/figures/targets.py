@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from noise_models.metrics import sqnr_db
 from samplers.errors import BadInput
 from studies.figures.needs import with_variables
-from studies.plots.curve import escaped, plot_curve
+from studies.plots.curve import plot_curve
 from studies.plots.matrix import plot_matrix
-from studies.plots.panels import View, over_timesteps, panels, shared_legend
+from studies.plots.panels import View, headline, over_timesteps, panels, shared_legend
 from studies.sources.curves import curve_of, intervals_of
 from studies.sources.groups import Group, arranged, name_of, varying
 from studies.sources.run import SETTING, SYSTEM, Run
@@ -58,14 +58,14 @@ def _figure(members: Sequence[Run]) -> Figure:
             curve = curve_of(group, partial(sqnr_db, variable="epsilon_accumulated"), "sqnr_db")
             plot_curve(curve, index=index, label=group.label, ax=lines)
         lines.set_ylabel("SQNR of $\\epsilon$, accumulated (dB)")
-        lines.set_title(intervals_of(len(groups[0].runs)))
+        lines.set_title(intervals_of(groups))
         over_timesteps([lines])
         names = [FULL, *(group.label for group in groups)]
         plot_matrix(between(groups), names[1:], names[:-1], ax=cells)
         cells.set_title("SQNR between final samples (dB)")
         shared_legend(figure, [lines])
         title = name_of(members[0], ("model", "scheme", "sampler", "eta", "num_inference_steps"))
-        figure.suptitle(escaped(title), fontsize="medium")
+        headline(figure, title)
         return figure
 
 

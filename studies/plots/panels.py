@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.plots import style
+from studies.plots.curve import escaped
+
+LETTERS = 14.5
+"""Of a title, in an inch."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,22 @@ def panels(
         for ax in axes.flat[count:]:
             ax.set_axis_off()
         yield figure, list(axes.flat[:count])
+
+
+def headline(figure: Figure, text: str) -> None:
+    """A title above all axes, over as many lines as the width asks for."""
+    figure.suptitle(escaped(wrapped(text, 1)), fontsize="medium")
+
+
+def entitle(ax: Axes, text: str) -> None:
+    """A title above axes that does not run into its neighbour's."""
+    place = ax.get_subplotspec()
+    ax.set_title(escaped(wrapped(text, place.get_gridspec().ncols if place else 1)))
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Text in lines that fit one of so many columns."""
+    return "\n".join(textwrap.wrap(text, max(12, int(LETTERS * style.size(1.0)[0] / style.font(1.0) / columns))))
 
 
 def over_timesteps(axes: Sequence[Axes]) -> None:

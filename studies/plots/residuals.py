@@ -60,6 +60,7 @@ def _standardised(dataset: xr.Dataset, step: int, kind: str) -> np.ndarray:
 def residuals_figure(dataset: xr.Dataset, kind: str = "injected") -> Figure:
     """Histograms above Q-Q plots for three steps, with skewness and excess kurtosis of all samples in the titles."""
     steps = steps_shown(dataset, style.abreast(3))
+    letters = style.font(6.5 if style.abreast(len(steps), 1.7) == len(steps) else 5.0)
     shapes = residual_shape(dataset, f"epsilon_{kind}")
     with style.paper():
         figure, axes = plt.subplots(2, len(steps), figsize=style.size(3.6), squeeze=False, layout="constrained")
@@ -71,7 +72,7 @@ def residuals_figure(dataset: xr.Dataset, kind: str = "injected") -> Figure:
                 f"$t$ = {int(dataset.timestep[step])}, skewness {float(here.skewness):.2f},\n"
                 f"exc. kurtosis {float(here.excess_kurtosis):.2f} "
                 f"[{float(here.excess_kurtosis_low):.2f}, {float(here.excess_kurtosis_high):.2f}]",
-                fontsize=style.font(6.5),
+                fontsize=letters,
             )
             axes[0, column].set_xlabel("residual / deviation")
             axes[1, column].set_xlabel("normal quantile")

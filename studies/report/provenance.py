@@ -32,6 +32,11 @@ def warnings_of(part: Part) -> list[str]:
         found.append(f"{len(part.failures)} runs failed; they are listed below, and not in any number.")
     if part.missing:
         found.append(f"{part.missing} runs have not been computed yet; the study is not complete.")
+    if part.doubles:
+        found.append(
+            f"{part.doubles} runs have the same fields as another (of other weights, files or versions); "
+            "one of each is shown."
+        )
     if not part.runs:
         return [*found, "No run has finished: there is nothing to show."]
     for name in sorted({name for run in part.runs for name in run.facts}):

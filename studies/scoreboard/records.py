@@ -21,6 +21,7 @@ Record = dict[str, Any]
 HIGHER_IS_BETTER = "final_sqnr_db"
 """What rows are ranked by, and held against their controls in."""
 
+
 def board_records(board: xr.Dataset) -> list[Record]:
     """One record per subject, bits and recipe: every variable and its paired difference from ``minmax``, with ends.
 

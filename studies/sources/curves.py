@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +52,11 @@ def curve_of(group: Group, measure: Measure, name: str) -> Curve:
     return Curve(timestep, value, low, high, len(found))
 
 
-INTERVALS = {True: "95 % intervals over seeds", False: "95 % intervals over samples"}
-"""What intervals are over, by whether there are several seeds."""
-
-
-def intervals_of(seeds: int) -> str:
-    """What the intervals of a curve of so many seeds are."""
-    return INTERVALS[seeds > 1]
+def intervals_of(groups: Iterable[Group]) -> str:
+    """What the intervals of curves are over, for titles."""
+    several = {len(group.runs) > 1 for group in groups}
+    if several == {True}:
+        return "95 % intervals over seeds"
+    return (
+        "95 % intervals over samples" if several == {False} else "95 % intervals over seeds, of one seed over samples"
+    )

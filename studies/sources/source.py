@@ -10,7 +10,7 @@ from typing import Any
 
 from samplers.errors import BadInput
 from studies.results import JOB_FILE
-from studies.sources.run import Run, clean, open_run
+from studies.sources.run import Run, Scalar, clean, open_run
 from studies.sources.selection import selected
 from studies.store.register import Entry, registered
 from studies.store.store import STORE_FILE, Store
@@ -42,6 +42,7 @@ class Part:
         runs: those that are there, in the study's order.
         failures: those that failed, or whose file is damaged.
         missing: how many were not computed yet.
+        doubles: how many more runs have the fields of one of ``runs``: of other weights, files or versions.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Part:
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...] = ()
     missing: int = 0
+    doubles: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Source:
     @property
     def runs(self) -> tuple[Run, ...]:
         """Of all parts, each once."""
-        return tuple({run.path: run for part in self.parts for run in part.runs}.values())
+        return _once(run for part in self.parts for run in part.runs)
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -84,8 +86,22 @@ def open_source(path: Path, study: str | None = None, select: Sequence[str] = ()
     if not any(part.runs for part in parts) and select:
         raise BadInput("a selection needs runs", got=f"none in {path}", fix="run the study first")
     kept = selected([run for part in parts for run in part.runs], select)
-    narrowed = (Part(p.name, p.study, tuple(r for r in p.runs if r.path in kept), p.failures, p.missing) for p in parts)
-    return Source(clean(path.resolve().stem), tuple(narrowed))
+    return Source(clean(path.resolve().stem), tuple(_narrowed(part, kept) for part in parts))
+
+
+def _narrowed(part: Part, kept: set[Path]) -> Part:
+    """The part with the runs that are kept, one of each: two of one seed are no two seeds."""
+    own = [run for run in part.runs if run.path in kept]
+    once = _once(own)
+    return replace(part, runs=once, doubles=len(own) - len(once))
+
+
+def _once(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The first of those that have the same fields."""
+    found: dict[tuple[tuple[str, Scalar], ...], Run] = {}
+    for run in runs:
+        found.setdefault(tuple(sorted(run.fields.items())), run)
+    return tuple(found.values())
 
 
 def require_runs(source: Source) -> tuple[Run, ...]:

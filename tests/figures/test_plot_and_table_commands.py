@@ -17,7 +17,7 @@ def test_plot__writes_the_studys_figures_and_the_same_pdf_twice(made, qnoise, tm
     for folder in ("a", "b"):
         code, said, warned = qnoise(*arguments, tmp_path / folder)
         assert code == 0
-        assert "1 failed, 1 not computed yet, left out" in warned
+        assert "left out: 1 failed, 1 not computed yet, 0 of" in warned
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [
         f"{stem}.{suffix}" for stem in ("pareto-bops", "pareto-weight-bytes", "snr") for suffix in ("pdf", "png")

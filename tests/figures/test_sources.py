@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from samplers.errors import BadInput
+from studies.sampler_names import SAMPLERS, build_sampler, read_sampler, sampler_of
 from studies.seeds import over_seeds
 from studies.sources.curves import curve_of
 from studies.sources.groups import arranged
@@ -42,6 +43,44 @@ def test_open_source__damage_is_a_failure_and_not_a_number(made, tmp_path) -> No
     (part,) = open_source(copy).parts
     assert len(part.runs) == 5
     assert "damaged" in part.failures[0].error
+
+
+def test_open_source__two_runs_of_one_seed_are_not_two_seeds(made, tmp_path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(made.path, copy)
+    other = copy / "runs" / f"{made.missing}.nc"
+    shutil.copy(made.run, other)
+    (part,) = open_source(copy).parts
+    assert (len(part.runs), part.doubles, part.missing) == (6, 1, 0)
+
+
+def test_open_source__a_results_folder_has_the_runs_of_its_job(made, tmp_path) -> None:
+    from studies.results import complete
+
+    for name, content in complete({made.run.name: made.run.read_bytes()}, {}, [made.run.name]).items():
+        (tmp_path / name).write_bytes(content)
+    assert [run.key for run in open_source(tmp_path).runs] == [made.run.stem]
+
+
+def test_open_run__fields_of_a_run_that_no_study_made_come_from_its_configuration(made, tmp_path) -> None:
+    from studies.store.files import dataset_bytes, read
+
+    run = read(made.run)
+    for name in ("study_spec", "study_key"):
+        del run.attrs[name]
+    file = tmp_path / "run.nc"
+    file.write_bytes(dataset_bytes(run))
+    fields, told = open_run(file).fields, open_run(made.run).fields
+    for name in set(fields) - {"model", "batch_size", "threads"}:
+        assert fields[name] == told[name], name
+    assert fields["model"] == "tiny@1"
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampler_of__is_the_sampler_that_a_run_stored(tiny_model, name) -> None:
+    _, eta, knobs = read_sampler(name)
+    sampler = build_sampler(name, tiny_model, 7, eta, knobs)
+    assert sampler_of(sampler.config()) == sampler
 
 
 @pytest.mark.parametrize("name", ["", "nothing"])
