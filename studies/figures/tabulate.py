@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samplers.errors import BadInput
@@ -57,16 +57,23 @@ def run_table(
     find_number(value)
     if form not in FORMS:
         raise BadInput(f"format must be one of {', '.join(FORMS)}", got=repr(form), fix="choose one")
-    for name in (*rows, *filter(None, [columns])):
+    named = (*rows, *filter(None, [columns]))
+    for name in named:
         require_field(name)
+        if name == SEED:
+            raise BadInput("a table is over seeds", got="seed as a row or column", fix="name another field")
     source = open_source(path, study, select)
     runs = require_runs(source)
     tell_left_out(source)
-    cells = cells_of(runs, value)
     if form == "csv":
-        text = _csv(cells, value)
+        text = _csv(cells_of(runs, value), value)
     else:
-        tables = tables_of(cells, value, rows, columns)
+        parts = [part for part in source.parts if part.runs]
+        tables = [
+            replace(table, title=f"{part.name}: {table.title}" if len(parts) > 1 else table.title)
+            for part in parts
+            for table in tables_of(cells_of(part.runs, value, named), value, rows, columns)
+        ]
         if form == "text" and out is None:
             _print(tables)
             return
@@ -79,8 +86,8 @@ def run_table(
     print(f"wrote: {out}")
 
 
-def cells_of(runs: Sequence[Run], value: str) -> list[Cell]:
-    """A cell per configuration but for the seed.
+def cells_of(runs: Sequence[Run], value: str, named: Sequence[str] = ()) -> list[Cell]:
+    """A cell per configuration but for the seed, with the fields that vary and those that are named.
 
     Raises:
         BadInput: no run has what the number is made from.
@@ -88,7 +95,7 @@ def cells_of(runs: Sequence[Run], value: str) -> list[Cell]:
     number = NUMBERS[value]
     if not any(run.has(number.needs) for run in runs):
         raise BadInput(f"{value} needs runs with {number.needs}", got=f"{len(runs)} runs without", fix=number.lacking)
-    told = varying(runs, FIELDS)
+    told = tuple(dict.fromkeys([*varying(runs, FIELDS), *named]))
     found: dict[tuple[Scalar, ...], list[Run]] = {}
     for run in runs:
         found.setdefault(tuple(run.fields.get(name) for name in told), []).append(run)
@@ -102,10 +109,16 @@ def cells_of(runs: Sequence[Run], value: str) -> list[Cell]:
 
 
 def tables_of(cells: Sequence[Cell], value: str, rows: tuple[str, ...] = (), columns: str | None = None) -> list[Table]:
-    """Tables of rows and columns, one for each setting of the other fields that vary."""
+    """Tables of rows and columns, one for each setting of the other fields that vary.
+
+    A field that follows from a row or a column (eta from a sampler) stands beside it.
+    """
     told = tuple(cells[0].where)
     rows, columns = _axes(told, rows, columns)
-    others = tuple(name for name in told if name not in (*rows, columns))
+    rest = [name for name in told if name not in (*rows, columns)]
+    by_column = [name for name in rest if columns and _follows(cells, name, (columns,))]
+    by_row = [name for name in rest if name not in by_column and _follows(cells, name, rows)]
+    others = tuple(name for name in rest if name not in (*by_column, *by_row))
     number = NUMBERS[value]
     found: dict[tuple[Scalar, ...], list[Cell]] = {}
     for cell in cells:
@@ -113,16 +126,15 @@ def tables_of(cells: Sequence[Cell], value: str, rows: tuple[str, ...] = (), col
     tables = []
     for key, own in found.items():
         named = ", ".join(filter(None, (spelled(name, one) for name, one in zip(others, key, strict=True))))
-        heads = list(dict.fromkeys(cell.where.get(columns) for cell in own)) if columns else [None]
-        sides = dict.fromkeys(tuple(cell.where.get(name) for name in rows) for cell in own)
-        at = {(tuple(c.where.get(name) for name in rows), c.where.get(columns) if columns else None): c for c in own}
+        at = {(_values(cell, rows), cell.where.get(columns or "")): cell for cell in own}
+        sides = {_values(cell, rows): cell for cell in own}
+        heads = {cell.where.get(columns or ""): cell for cell in own}
         lines = tuple(
-            (*(_word(name, one) for name, one in zip(rows, side, strict=True)),
-             *(shown(at.get((side, head)), value) for head in heads))
-            for side in sides
-        )  # fmt: skip
-        header = (*(name.replace("_", " ") for name in rows),
-                  *(_word(columns, head) if columns else number.title for head in heads))  # fmt: skip
+            (*_words(cell, rows, by_row), *(shown(at.get((side, head)), value) for head in heads))
+            for side, cell in sides.items()
+        )
+        tops = (_words(cell, (columns,), by_column)[0] if columns else number.title for cell in heads.values())
+        header = (*(name.replace("_", " ") for name in rows), *tops)
         tables.append(Table(": ".join(filter(None, (named, number.title))), header, lines, len(rows)))
     return tables
 
@@ -148,6 +160,23 @@ def _axes(told: tuple[str, ...], rows: tuple[str, ...], columns: str | None) -> 
     if columns is None and free:
         columns = free.pop(0)
     return rows, columns
+
+
+def _follows(cells: Sequence[Cell], name: str, fields: tuple[str, ...]) -> bool:
+    """Whether a field's value is the same wherever those of other fields are."""
+    pairs = {(_values(cell, fields), cell.where[name]) for cell in cells}
+    return len(pairs) == len({key for key, _ in pairs})
+
+
+def _values(cell: Cell, fields: tuple[str, ...]) -> tuple[Scalar, ...]:
+    return tuple(cell.where.get(name) for name in fields)
+
+
+def _words(cell: Cell, fields: tuple[str, ...], beside: Sequence[str]) -> tuple[str, ...]:
+    """A cell's values of some fields, in words; beside the last of them what follows from them."""
+    own = [_word(name, cell.where.get(name)) for name in fields]
+    own[-1] = ", ".join([own[-1], *filter(None, (spelled(name, cell.where[name]) for name in beside))])
+    return tuple(own)
 
 
 def _word(name: str, value: Scalar) -> str:

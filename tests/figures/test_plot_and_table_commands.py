@@ -8,6 +8,7 @@ import io
 import numpy as np
 import pytest
 
+from studies.figures.tabulate import Cell, tables_of
 from studies.sources.numbers import NUMBERS, numbers_of
 from studies.sources.source import open_source
 
@@ -79,6 +80,18 @@ def test_table__latex_is_booktabs_with_intervals(made, qnoise, tmp_path) -> None
     assert text.count(r"\pm") == 3  # two rows and the note
 
 
+def test_tables_of__a_field_that_follows_from_another_stands_beside_it() -> None:
+    cells = [
+        Cell({"scheme": scheme, "sampler": sampler, "eta": eta}, mean, mean - 1, mean + 1, 3)
+        for mean, (scheme, sampler, eta) in enumerate(
+            (scheme, *sampler) for scheme in ("w8a8", "w4a4") for sampler in (("ddim", 1.0), ("ddpm", None))
+        )
+    ]
+    (table,) = tables_of(cells, "final_sqnr_db", ("scheme",), "sampler")
+    assert table.header == ("scheme", "ddim, η = 1", "ddpm")
+    assert table.rows == (("W8A8", "0.00 ± 1.00", "1.00 ± 1.00"), ("W4A4", "2.00 ± 1.00", "3.00 ± 1.00"))
+
+
 @pytest.mark.parametrize("value", [name for name in NUMBERS if name != "decoded_sqnr_db"])
 @pytest.mark.parametrize("form", ["text", "html", "markdown"])
 def test_table__every_value_has_every_form(made, qnoise, value, form) -> None:
@@ -95,6 +108,7 @@ def test_table__every_value_has_every_form(made, qnoise, value, form) -> None:
         (["--rows", "shceme"], "did you mean scheme"),
         (["--rows", "scheme", "--columns", "scheme"], "different fields"),
         (["--format", "pdf"], "format must be one of"),
+        (["--rows", "seed"], "a table is over seeds"),
     ],
 )
 def test_table__bad_input_is_exit_code_2(made, qnoise, arguments, says) -> None:
