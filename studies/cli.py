@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from samplers.errors import QnoiseError
+from studies.figures.cli import plot, table
 from studies.recipes.cli import app as methods_app
+from studies.report.cli import report
 from studies.sampler_names import SAMPLERS
 from studies.store.cli import app as store_app
 from studies.study.cli import app as study_app
@@ -483,6 +485,11 @@ def feasibility(
         steps=tuple(steps or ()), steps_offset=steps_offset, set_alpha_to_one=set_alpha_to_one, measured=measured,
         out=out, as_json=json,
     )  # fmt: skip
+
+
+app.command()(plot)
+app.command()(table)
+app.command()(report)
 
 
 def main() -> None:

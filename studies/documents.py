@@ -13,6 +13,7 @@ NONE = "-"
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
+    "η": r"$\eta$", "⁹": "$^9$",
 }  # fmt: skip
 
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(\.\d+)?(e[+-]?\d+)?(?: ± \d+\.\d+)?(?![\w.])|(?<!\S)-(?= )")

@@ -8,6 +8,7 @@ name may bring them along, after a colon: ``dpm-solver++:solver_order=1,use_karr
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from samplers.errors import BadInput
@@ -107,6 +108,25 @@ def build_sampler(sampler: str, model: Model, num_inference_steps: int, eta: flo
         **own,
         **dict(knobs),
     )
+
+
+def sampler_of(config: Mapping[str, Any]) -> Method:
+    """The sampler whose ``config()`` this is, as stored with a run.
+
+    Raises:
+        BadInput: it clips x0, which its configuration does not say how, or is of another version.
+    """
+    import samplers
+    from samplers.schedule import NoiseSchedule
+
+    given = dict(config)
+    name, schedule = given.pop("name", None), given.pop("schedule", None)
+    if name not in _KINDS or "clipping" in given:
+        raise BadInput("a stored sampler must be a known one that does not clip x0", got=name, fix="use other runs")
+    try:
+        return getattr(samplers, _KINDS[name][0])(NoiseSchedule(**schedule), **given)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise BadInput("a stored sampler must be of this version", got=f"{name} ({error})", fix="run again") from None
 
 
 def title(sampler: str, eta: float | None, knobs: Knobs) -> str:

@@ -35,7 +35,7 @@ def summary_rows(runs: Sequence[xr.Dataset]) -> list[dict[str, Any]]:
                 "final_sample_db": float(final.sqnr_db),
                 "final_sample_db_low": float(final.sqnr_db_low),
                 "final_sample_db_high": float(final.sqnr_db_high),
-                "final_sample_median_db": _median_over_samples_db(run.state_sample_accumulated.isel(step=-1)),
+                "final_sample_median_db": median_over_samples_db(run.state_sample_accumulated.isel(step=-1)),
                 "clipped_share": _clipped_share(run),
                 **_decoded(run),
             }
@@ -52,11 +52,11 @@ def _decoded(run: xr.Dataset) -> dict[str, float]:
         "decoded_db": float(found.sqnr_db),
         "decoded_db_low": float(found.sqnr_db_low),
         "decoded_db_high": float(found.sqnr_db_high),
-        "decoded_median_db": _median_over_samples_db(run.decoded_sample_accumulated),
+        "decoded_median_db": median_over_samples_db(run.decoded_sample_accumulated),
     }
 
 
-def _median_over_samples_db(moments: xr.DataArray) -> float:
+def median_over_samples_db(moments: xr.DataArray) -> float:
     """Median over samples of their own SQNR, from moments (channel, sample, moment)."""
 
     def power(mean: str, square: str) -> np.ndarray:

@@ -38,7 +38,7 @@ def plot_bits(dataset: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         np.arange(values.shape[1]), np.arange(len(labels)), values, cmap=COLORS, norm=norm, edgecolors="white",
         linewidth=0.3, antialiased=True,
     )  # fmt: skip
-    ax.set_yticks(np.arange(len(labels)), labels, fontsize=6)
+    ax.set_yticks(np.arange(len(labels)), labels, fontsize=style.font(6))
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.tick_params(length=0, pad=2)
     ax.grid(False)
@@ -50,9 +50,9 @@ def plot_bits(dataset: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 def bits_figure(dataset: xr.Dataset) -> Figure:
     """Bits per step of every policy, with a bar of the widths that occur."""
     labels, values = _rows(dataset)
-    height = ROW * len(labels)
+    height = max(ROW * len(labels), 0.9)  # the bar needs its label
     with style.paper():
-        figure, ax = plt.subplots(figsize=(style.WIDTH_ICLR, height + 0.55), layout="constrained")
+        figure, ax = plt.subplots(figsize=style.size(height + 0.55), layout="constrained")
         plot_bits(dataset, ax=ax)
         bar = figure.colorbar(
             ax.collections[0], ax=ax, pad=0.01, aspect=max(height / 0.15, 4), ticks=np.unique(values), spacing="uniform"

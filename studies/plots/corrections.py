@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from studies.plots import style
 
 _BEFORE: dict[str, Any] = {"color": "black", "lw": 1.2}
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)))
 
 
 def plot_injected(changes: xr.Dataset, *, ax: Axes | None = None) -> Axes:
@@ -77,7 +76,7 @@ def plot_final(changes: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 def corrections_figure(changes: xr.Dataset) -> Figure:
     """Injected noise, its change, one-step variance and final SQNR, one panel each."""
     with style.paper():
-        figure, axes = plt.subplots(2, 2, figsize=(style.WIDTH_ICLR, 4.4), layout="constrained")
+        figure, axes = plt.subplots(2, 2, figsize=style.size(4.4), layout="constrained")
         (power, change), (variance, final) = axes
         plot_injected(changes, ax=power)
         plot_change(changes, ax=change)
@@ -98,7 +97,7 @@ def corrections_figure(changes: xr.Dataset) -> Figure:
 def _looks(changes: xr.Dataset) -> list[tuple[str, dict[str, Any]]]:
     """Colour and dashes of each correction."""
     return [
-        (str(name), {"color": style.COLORS[i % len(style.COLORS)], "ls": _DASHES[i % len(_DASHES)]})
+        (str(name), {"color": style.COLORS[i % len(style.COLORS)], "ls": style.DASHES[i % len(style.DASHES)]})
         for i, name in enumerate(changes.correction.values)
     ]
 

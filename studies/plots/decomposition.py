@@ -48,7 +48,7 @@ def decomposition_figure(runs: Sequence[xr.Dataset], variable: str = "epsilon_in
     results = [decompose(run, variable) for run in runs]
     schemes = list(dict.fromkeys(run.scheme.item() for run in runs))
     with style.paper():
-        figure, axes = plt.subplots(2, 2, figsize=(style.WIDTH_ICLR, 3.6), sharex=True, layout="constrained")
+        figure, axes = plt.subplots(2, 2, figsize=style.size(3.6), sharex=True, layout="constrained")
         for ax, (name, label) in zip(axes.flat, QUANTITIES.items(), strict=True):
             for run, result in zip(runs, results, strict=True):
                 correction = run.correction.item()

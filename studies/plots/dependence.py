@@ -54,7 +54,7 @@ def whiteness_figure(dataset: xr.Dataset, kind: str = "injected", part: str = "r
     tested = check_whiteness(dataset, kind, part=part)
     with style.paper():
         figure, axes = plt.subplots(
-            1, len(steps) + 1, figsize=(style.WIDTH_ICLR, 1.75), squeeze=False, layout="constrained",
+            1, len(steps) + 1, figsize=style.size(1.75), squeeze=False, layout="constrained",
             width_ratios=[*[1.0] * len(steps), 1.5],
         )  # fmt: skip
         for index, step in enumerate(steps):
@@ -64,7 +64,7 @@ def whiteness_figure(dataset: xr.Dataset, kind: str = "injected", part: str = "r
             ax.set_title(
                 f"$t$ = {timestep}, neighbours\n{float(here.neighbour_correlation):.2f} "
                 f"[{float(here.neighbour_correlation_low):.2f}, {float(here.neighbour_correlation_high):.2f}]",
-                fontsize=6.5,
+                fontsize=style.font(6.5),
             )
             ax.set_xlabel("columns apart")
             color = style.COLORS[index]
@@ -75,7 +75,7 @@ def whiteness_figure(dataset: xr.Dataset, kind: str = "injected", part: str = "r
         spectrum.axhline(1, color="0.3", lw=0.6, ls="--")
         spectrum.set_ylim(bottom=0)
         spectrum.set_xlabel("cycles per pixel")
-        spectrum.set_title("power / white noise's", fontsize=6.5)
+        spectrum.set_title("power / white noise's", fontsize=style.font(6.5))
         spectrum.legend(loc="upper right")
         return figure
 
@@ -103,7 +103,7 @@ def plot_step_correlation(tested: xr.Dataset, dataset: xr.Dataset, *, ax: Axes |
 def step_correlation_figure(dataset: xr.Dataset, kind: str = "injected") -> Figure:
     """The residual itself, and less the pattern that all samples share."""
     with style.paper():
-        figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH_ICLR, 2.4), sharey=True, layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=style.size(2.4), sharey=True, layout="constrained")
         for ax, (part, title) in zip(
             axes, (("residual", "residual"), ("varying", "residual less its fixed pattern")), strict=True
         ):

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from noise_models.decomposition.split import decompose
 from studies.plots import style
 
-_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)))
-
 
 def plot_feasibility(bounds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """The bound sigma_t^2 / lambda_t^2 over the timestep, a line per number of steps; noise below it is absorbed whole.
@@ -26,7 +24,7 @@ def plot_feasibility(bounds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         bound = bounds.absorbable_variance.sel(steps=steps).dropna("timestep")
         bound = bound.where(bound > 0)  # a step without fresh noise absorbs nothing, and a logarithm shows no 0
         ax.plot(
-            bound.timestep, bound, color=style.COLORS[i % len(style.COLORS)], ls=_DASHES[i % len(_DASHES)],
+            bound.timestep, bound, color=style.COLORS[i % len(style.COLORS)], ls=style.DASHES[i % len(style.DASHES)],
             marker="." if bound.size <= 25 else "", ms=2.5, label=f"{steps} steps",
         )  # fmt: skip
     ax.set_yscale("log")
@@ -52,7 +50,7 @@ def feasibility_figure(bounds: xr.Dataset, run: xr.Dataset | None = None) -> Fig
         columns = min(len(etas), 3)
         rows = -(-len(etas) // columns)
         figure, axes = plt.subplots(
-            rows, columns, figsize=(style.WIDTH_ICLR, 2.3 * rows + 0.3), sharex=True, sharey=True, squeeze=False,
+            rows, columns, figsize=style.size(2.3 * rows + 0.3), sharex=True, sharey=True, squeeze=False,
             layout="constrained",
         )  # fmt: skip
         for ax, eta in zip(axes.flat, etas, strict=False):

@@ -68,11 +68,11 @@ def plot_layer_prediction(
 def layer_prediction_figure(compared: Sequence[xr.Dataset], *, predictor: str = "uniform", columns: int = 2) -> Figure:
     """One panel per dataset, schemes of one network, with the axes in common."""
     limits = _limits(compared, predictor)
-    rows = -(-len(compared) // columns)
+    rows, width = -(-len(compared) // columns), style.size(1.0)[0]
     columns = min(columns, len(compared))
     with style.paper():
         figure, axes = plt.subplots(
-            rows, columns, figsize=(style.WIDTH_ICLR * columns / 2, style.WIDTH_ICLR / 2 * rows), sharex=True,
+            rows, columns, figsize=(width * columns / 2, width / 2 * rows), sharex=True,
             sharey=True, squeeze=False, layout="constrained",
         )  # fmt: skip
         for ax in axes.flat[len(compared) :]:
@@ -96,7 +96,7 @@ def _name(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], span: fl
         for index in side[np.argsort(-y[side], kind="stable")]:
             below = min(y[index], below - 0.035 * span)
             at = x[index] + (0.02 if right else -0.02) * span, below
-            ax.annotate(names[index], at, fontsize=5, ha="left" if right else "right", va="center")
+            ax.annotate(names[index], at, fontsize=style.font(5), ha="left" if right else "right", va="center")
 
 
 def _kind(site: str) -> int:

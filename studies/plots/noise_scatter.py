@@ -52,9 +52,9 @@ def plot_noise_scatter(dataset: xr.Dataset, step: int, *, kind: str = "injected"
 
 def noise_scatter_figure(dataset: xr.Dataset, kind: str = "injected") -> Figure:
     """Three steps side by side: the first, the middle and the last."""
-    steps = steps_shown(dataset)
+    steps = steps_shown(dataset, style.abreast(3))
     with style.paper():
-        figure, axes = plt.subplots(1, len(steps), figsize=(style.WIDTH_ICLR, 2.0), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(1, len(steps), figsize=style.size(2.0), squeeze=False, layout="constrained")
         for ax, step in zip(axes[0], steps, strict=True):
             plot_noise_scatter(dataset, step, kind=kind, ax=ax)
             ax.set_title(f"{dataset.scheme.item().upper()}, $t$ = {int(dataset.timestep[step])}")

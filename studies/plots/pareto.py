@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,17 +45,26 @@ def plot_pareto(dataset: xr.Dataset, *, variable: str = "final_sqnr_db", ax: Axe
         )  # fmt: skip
         if uniform:
             for x, y, name in zip(cost, values, own.policy.values, strict=True):
-                ax.annotate(str(name), (x, y), (4, -8), textcoords="offset points", fontsize=6, color=color)
+                ax.annotate(str(name), (x, y), (4, -8), textcoords="offset points", fontsize=style.font(6), color=color)
     ax.margins(0.14, 0.12)  # room for the names
     ax.set_xlabel("bit operations per sample ($10^9$)")
     ax.set_ylabel("SQNR of the final sample (dB)")
     return ax
 
 
+def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Those that none costs as little as and tops, cheapest first; costs that differ by rounding are one."""
+    found: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda i: (float(f"{costs[i]:.4g}"), -values[i])):
+        if not found or values[index] > values[found[-1]]:
+            found.append(index)
+    return found
+
+
 def pareto_figure(dataset: xr.Dataset) -> Figure:
     """Pooled SQNR with intervals, and beside it the median over samples, which one bad sample does not rule."""
     with style.paper():
-        figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH_ICLR, 2.6), sharex=True, layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=style.size(2.6), sharex=True, layout="constrained")
         plot_pareto(dataset, ax=axes[0])
         plot_pareto(dataset, variable="final_median_db", ax=axes[1])
         axes[0].set_title("pooled over samples, 95 % intervals")

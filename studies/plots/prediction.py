@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from studies.plots import style
 from studies.prediction.table import TOLERANCE_DB
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
-
 
 def plot_prediction(cells: Sequence[xr.Dataset], predictor: str, *, ax: Axes | None = None) -> Axes:
     """One predictor: colours are schemes, markers samplers, bars 95 % intervals, the band +-1 dB."""
@@ -23,7 +21,7 @@ def plot_prediction(cells: Sequence[xr.Dataset], predictor: str, *, ax: Axes | N
     samplers = list(dict.fromkeys(cell.sampler.item() for cell in cells))
     for cell in cells:
         made = cell.sel(predictor=predictor)
-        marker = MARKERS[samplers.index(cell.sampler.item()) % len(MARKERS)]
+        marker = style.MARKERS[samplers.index(cell.sampler.item()) % len(style.MARKERS)]
         for index in range(len(schemes)):
             measured, predicted = float(made.measured_sqnr_db[index]), float(made.predicted_sqnr_db[index])
             ax.errorbar(
@@ -46,7 +44,7 @@ def prediction_figure(cells: Sequence[xr.Dataset]) -> Figure:
     rows = -(-len(predictors) // columns)
     with style.paper():
         figure, axes = plt.subplots(
-            rows, columns, figsize=(style.WIDTH_ICLR, 1.9 * rows), sharex=True, layout="constrained", squeeze=False
+            rows, columns, figsize=style.size(1.9 * rows), sharex=True, layout="constrained", squeeze=False
         )
         for ax, predictor in zip(axes.flat, predictors, strict=False):
             plot_prediction(cells, predictor, ax=ax)
@@ -76,6 +74,6 @@ def _legend(cells: Sequence[xr.Dataset]) -> list[plt.Line2D]:
         for i, name in enumerate(schemes)
     ]
     return colours + [
-        plt.Line2D([], [], color="0.3", marker=MARKERS[i % len(MARKERS)], ls="", ms=3, label=name)
+        plt.Line2D([], [], color="0.3", marker=style.MARKERS[i % len(style.MARKERS)], ls="", ms=3, label=name)
         for i, name in enumerate(samplers)
     ]

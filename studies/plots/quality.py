@@ -71,7 +71,7 @@ def quality_figure(dataset: xr.Dataset) -> Figure:
     references = dataset.reference.values.tolist()
     with style.paper():
         figure, axes = plt.subplots(
-            len(references), 2, figsize=(style.WIDTH_ICLR, 2.0 * len(references) + 0.3), squeeze=False,
+            len(references), 2, figsize=style.size(2.0 * len(references) + 0.3), squeeze=False,
             layout="constrained", gridspec_kw={"width_ratios": [1.25, 1.0]},
         )  # fmt: skip
         for row, reference in zip(axes, references, strict=True):
@@ -82,7 +82,7 @@ def quality_figure(dataset: xr.Dataset) -> Figure:
             plot_kid(dataset, reference, sets=near, ax=row[1])  # its labels are the legend of both
             if far:
                 outside = ", ".join(_label(name, reference) for name in far)
-                row[1].set_title(f"far outside, not shown: {outside}", fontsize=6.5)
+                row[1].set_title(f"far outside, not shown: {outside}", fontsize=style.font(6.5))
         return figure
 
 

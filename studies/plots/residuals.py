@@ -59,10 +59,11 @@ def _standardised(dataset: xr.Dataset, step: int, kind: str) -> np.ndarray:
 
 def residuals_figure(dataset: xr.Dataset, kind: str = "injected") -> Figure:
     """Histograms above Q-Q plots for three steps, with skewness and excess kurtosis of all samples in the titles."""
-    steps = steps_shown(dataset)
+    steps = steps_shown(dataset, style.abreast(3))
+    letters = style.font(6.5 if style.abreast(len(steps), 1.7) == len(steps) else 5.0)
     shapes = residual_shape(dataset, f"epsilon_{kind}")
     with style.paper():
-        figure, axes = plt.subplots(2, len(steps), figsize=(style.WIDTH_ICLR, 3.6), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(2, len(steps), figsize=style.size(3.6), squeeze=False, layout="constrained")
         for column, step in enumerate(steps):
             plot_residual_histogram(dataset, step, kind=kind, ax=axes[0, column])
             plot_residual_quantiles(dataset, step, kind=kind, ax=axes[1, column])
@@ -71,7 +72,7 @@ def residuals_figure(dataset: xr.Dataset, kind: str = "injected") -> Figure:
                 f"$t$ = {int(dataset.timestep[step])}, skewness {float(here.skewness):.2f},\n"
                 f"exc. kurtosis {float(here.excess_kurtosis):.2f} "
                 f"[{float(here.excess_kurtosis_low):.2f}, {float(here.excess_kurtosis_high):.2f}]",
-                fontsize=6.5,
+                fontsize=letters,
             )
             axes[0, column].set_xlabel("residual / deviation")
             axes[1, column].set_xlabel("normal quantile")
@@ -111,9 +112,7 @@ def normality_figure(dataset: xr.Dataset, kind: str = "injected") -> Figure:
     enough = dataset.sizes.get("kept", 0) >= LEAST
     tested = check_normality(dataset, kind) if enough else residual_shape(dataset, f"epsilon_{kind}")
     with style.paper():
-        figure, axes = plt.subplots(
-            1, 3 if enough else 2, figsize=(style.WIDTH_ICLR, 1.9), squeeze=False, layout="constrained"
-        )
+        figure, axes = plt.subplots(1, 3 if enough else 2, figsize=style.size(1.9), squeeze=False, layout="constrained")
         for ax, name in zip(axes[0], ("skewness", "excess_kurtosis"), strict=False):
             ax.plot(dataset.timestep, tested[name], color=style.COLORS[0])
             ax.fill_between(dataset.timestep, tested[f"{name}_low"], tested[f"{name}_high"], alpha=0.2, lw=0)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from studies.plots import style
-from studies.plots.pareto import MARKERS
+from studies.plots.pareto import MARKERS, front
 
 KINDS = {"calibrated": 0, "corrected": 1, "reconstructed": 2, "trained": 3}
 """Kind of a recipe -> its colour."""
@@ -79,7 +79,7 @@ def plot_scoreboard(records: Records, *, cost: str = "bops", ax: Axes | None = N
         top = drawn[index]
         ax.annotate(
             top["recipe"], (places[index], np.nanmax([top["final_sqnr_db"], top["final_sqnr_db_high"]])), (0, 2),
-            textcoords="offset points", fontsize=6, ha="center",
+            textcoords="offset points", fontsize=style.font(6), ha="center",
         )  # fmt: skip
     ax.set_xscale("log")
     ax.minorticks_off()
@@ -94,7 +94,7 @@ def scoreboard_figure(records: Records, *, cost: str = "bops") -> Figure:
     subjects = list(dict.fromkeys(record["subject"] for record in records))
     widths = list(dict.fromkeys(record["bits"] for record in records))
     with style.paper():
-        size = (style.WIDTH_ICLR, 0.5 + 2.5 * len(subjects))
+        size = style.size(0.5 + 2.5 * len(subjects))
         figure, axes = plt.subplots(len(subjects), 1, figsize=size, squeeze=False, layout="constrained")
         for ax, subject in zip(axes[:, 0], subjects, strict=True):
             plot_scoreboard([record for record in records if record["subject"] == subject], cost=cost, ax=ax)
@@ -137,12 +137,9 @@ def _by_width(records: Records) -> dict[str, list[int]]:
 
 def _front(records: Records, cost: str) -> list[int]:
     """Recipes that none costs as little as and tops, cheapest first; costs that differ by rounding are one."""
-    found: list[int] = []
     own = [index for index, record in enumerate(records) if COMPANION not in record["recipe"]]
-    for index in sorted(own, key=lambda i: (float(f"{records[i][cost]:.4g}"), -records[i]["final_sqnr_db"])):
-        if not found or records[index]["final_sqnr_db"] > records[found[-1]]["final_sqnr_db"]:
-            found.append(index)
-    return found
+    best = front([records[i][cost] for i in own], [records[i]["final_sqnr_db"] for i in own])
+    return [own[index] for index in best]
 
 
 def _legend(records: Records, widths: Sequence[str]) -> list[Line2D]:

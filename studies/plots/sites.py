@@ -57,7 +57,7 @@ def plot_by_site(values: xr.DataArray, *, ax: Axes | None = None, **colors: Any)
     (other,) = (dim for dim in values.dims if dim != "site")
     rows, columns = np.arange(values.sizes["site"]), values[other].values
     ax.pcolormesh(columns, rows, values.where(np.isfinite(values)).transpose("site", other), rasterized=True, **colors)
-    ax.set_yticks(rows, values.site.values, fontsize=5)
+    ax.set_yticks(rows, values.site.values, fontsize=style.font(5))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(length=2, pad=1.5)
     ax.grid(False)
@@ -77,7 +77,7 @@ def sites_figure(runs: Sequence[xr.Dataset], variable: str = "site_injected") ->
     limits = _limits([sqnr_db(run, variable).sqnr_db for run in runs])
     with style.paper():
         figure, axes = plt.subplots(
-            1, len(runs), figsize=(style.WIDTH_ICLR, ROW * runs[0].sizes["site"] + 0.6), sharey=True, squeeze=False,
+            1, len(runs), figsize=style.size(ROW * runs[0].sizes["site"] + 0.6), sharey=True, squeeze=False,
             layout="constrained",
         )  # fmt: skip
         for ax, run in zip(axes[0], runs, strict=True):

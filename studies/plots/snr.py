@@ -60,7 +60,7 @@ def snr_figure(parts: Sequence[tuple[str, Sequence[xr.Dataset]]]) -> Figure:
     schemes = _schemes([run for _, runs in parts for run in runs])
     with style.paper():
         figure, axes = plt.subplots(
-            len(parts), 2, figsize=(style.WIDTH_ICLR, 2.15 * len(parts)), sharex=True, sharey="row",
+            len(parts), 2, figsize=style.size(2.15 * len(parts)), sharex=True, sharey="row",
             squeeze=False, layout="constrained",
         )  # fmt: skip
         for row, (title, runs) in zip(axes, parts, strict=True):

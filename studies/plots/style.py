@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-WIDTH_ICLR = 5.5
-"""Text width of NeurIPS and ICLR, inches."""
+from studies.plots.venues import ICLR, Style
+
+WIDTH_ICLR = ICLR.width()
+"""Text width of NeurIPS and ICLR, inches: what figures have unless told otherwise."""
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colour-blind palette, without its yellow and black."""
@@ -39,11 +42,64 @@ RC: dict[Any, Any] = {
 }
 
 
+DASHES: tuple[Any, ...] = (
+    "-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2))
+)  # fmt: skip
+"""Beside colours, for grey print and colour-blind eyes."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+_SCALED: tuple[Any, ...] = (
+    "font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize", "xtick.labelsize", "ytick.labelsize",
+    "axes.linewidth", "lines.linewidth", "grid.linewidth",
+)  # fmt: skip
+
+_STYLE: ContextVar[tuple[Style, float]] = ContextVar("style", default=(ICLR, WIDTH_ICLR))
+
+
+@contextmanager
+def drawn_for(style: Style, column: str | None = None, *, wide: bool = False) -> Iterator[None]:
+    """Figures made, and saved, within are a venue's.
+
+    Args:
+        style: the venue.
+        column: ``single`` or ``double``; by ``wide`` if None.
+        wide: whether the figure has panels side by side.
+
+    Raises:
+        BadInput: the venue has no such column.
+    """
+    token = _STYLE.set((style, style.width(column, wide)))
+    try:
+        yield
+    finally:
+        _STYLE.reset(token)
+
+
 @contextmanager
 def paper() -> Iterator[None]:
-    """Settings of a paper figure, put back afterwards."""
-    with mpl.rc_context(RC):
+    """Settings of the venue's figures, put back afterwards."""
+    scale = _STYLE.get()[0].scale
+    with mpl.rc_context({**RC, **{name: scale * RC[name] for name in _SCALED}}):
         yield
+
+
+def size(height: float) -> tuple[float, float]:
+    """Width of the venue's column, and a height for print, scaled: of a figure, in inches."""
+    style, width = _STYLE.get()
+    height *= style.scale
+    return width, height if style.most_height is None else min(height, style.most_height)
+
+
+def font(points: float) -> float:
+    """A size for print, scaled."""
+    return _STYLE.get()[0].scale * points
+
+
+def abreast(most: int, least: float = 1.5) -> int:
+    """How many panels stand side by side: ``most``, or fewer where one would have less than ``least`` inches."""
+    style, width = _STYLE.get()
+    return max(1, min(most, int(width / style.scale / least)))
 
 
 def figure_bytes(figure: Figure, suffix: str) -> bytes:
@@ -55,11 +111,17 @@ def figure_bytes(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def file_bytes(figure: Figure, suffix: str) -> bytes:
+    """As :func:`figure_bytes`, a png with a palette."""
+    content = figure_bytes(figure, suffix)
+    return _with_palette(content) if suffix == "png" else content
+
+
 def save(figure: Figure, stem: Path) -> None:
     """Write ``stem.pdf`` and ``stem.png`` (of 256 colours), and close the figure; the folder is made if absent."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".pdf").write_bytes(figure_bytes(figure, "pdf"))
-    stem.with_suffix(".png").write_bytes(_with_palette(figure_bytes(figure, "png")))
+    for suffix in ("pdf", "png"):
+        stem.with_suffix(f".{suffix}").write_bytes(file_bytes(figure, suffix))
     plt.close(figure)
 
 

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import t as student
 
 from studies.scoreboard.board import BASELINE, CONTROL, FEWEST_SEEDS
 from studies.scoreboard.companions import SEPARATOR, Schedule
 from studies.scoreboard.joining import State
 from studies.scoreboard.kinds import Kind
 from studies.scoreboard.measuring import FACTS, VARIABLES
+from studies.seeds import over_seeds
 
 Record = dict[str, Any]
 
 HIGHER_IS_BETTER = "final_sqnr_db"
 """What rows are ranked by, and held against their controls in."""
-
-CONFIDENCE = 0.95
-
-
-def over_seeds(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds with Student's interval: it holds the variance between seeds. NaN where a seed has no value."""
-    count = len(values)
-    if not count:
-        return float("nan"), float("nan"), float("nan")
-    mean = float(values.mean())
-    if count < 2:
-        return mean, float("nan"), float("nan")
-    arm = _student(count - 1) * float(values.std(ddof=1)) / math.sqrt(count)
-    return mean, mean - arm, mean + arm
-
-
-@lru_cache
-def _student(degrees: int) -> float:
-    return float(student.ppf(0.5 + CONFIDENCE / 2, degrees))
 
 
 def board_records(board: xr.Dataset) -> list[Record]:
@@ -114,7 +93,7 @@ def _record(rows: _Rows, recipe: str) -> Record:
         record |= _ends(name, rows.own(name, recipe))
         record |= _ends(f"{name}_gain", rows.difference(name, recipe, BASELINE))
     for name in FACTS:
-        record[name] = over_seeds(rows.own(name, recipe))[0]
+        record[name] = float(over_seeds(rows.own(name, recipe))[0])
     against = ((control, rows.difference(HIGHER_IS_BETTER, recipe, control)) for control in _controls(rows, recipe))
     record["against"] = [{"control": name, **_ends(HIGHER_IS_BETTER, found)} for name, found in against if len(found)]
     record["rank"] = _rank(rows, recipe)
@@ -127,11 +106,11 @@ def _controls(rows: _Rows, recipe: str) -> list[str]:
 
 
 def _ends(name: str, values: np.ndarray) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), over_seeds(values), strict=True))
+    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, over_seeds(values)), strict=True))
 
 
 def _rank(rows: _Rows, recipe: str) -> int | None:
     if SEPARATOR in recipe or rows.seeds(recipe).sum() < FEWEST_SEEDS:
         return None
     others = (other for other in rows.kinds if SEPARATOR not in other)
-    return 1 + sum(over_seeds(rows.difference(HIGHER_IS_BETTER, other, recipe))[1] > 0 for other in others)
+    return 1 + sum(bool(over_seeds(rows.difference(HIGHER_IS_BETTER, other, recipe))[1] > 0) for other in others)

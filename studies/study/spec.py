@@ -54,6 +54,7 @@ class RunSpec:
         batch_size: samples per forward pass.
         threads: of float operations and kernels.
         sites: whether each site's noise is recorded.
+        keep: samples, the first ones, whose epsilon and noise are kept element by element at every step.
 
     Raises:
         BadInput: a value that breaks its rule.
@@ -78,6 +79,7 @@ class RunSpec:
     batch_size: int = 256
     threads: int = 1
     sites: bool = False
+    keep: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -89,6 +91,10 @@ class RunSpec:
         for name, least, most in _BOUNDS:
             if require_int(name, getattr(self, name), least) > most:
                 raise BadInput(f"{name} must be at most {most}", got=getattr(self, name), fix="make several runs")
+        if self.keep > self.samples:
+            raise BadInput(
+                f"keep must be at most {self.samples}, the run's samples", got=self.keep, fix="keep fewer, or run more"
+            )
         self._settle("guidance", require_real("guidance", self.guidance) + 0.0)
         if self.eta is not None:
             self._settle("eta", require_real("eta", self.eta) + 0.0)  # -0 and 0 are one run
@@ -180,6 +186,7 @@ _BOUNDS = (
     ("calibration_samples", 0, MOST_SAMPLES),
     ("batch_size", 1, MOST_SAMPLES),
     ("threads", 1, MOST_THREADS),
+    ("keep", 0, MOST_SAMPLES),
 )
 
 

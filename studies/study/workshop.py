@@ -82,7 +82,7 @@ class Workshop:
         own = network.model is reference
         found = run(
             Arm(network, correction, state), sampler, samples=spec.samples, seed=spec.seed,
-            batch_size=spec.batch_size, sites=spec.sites, conditioning=conditioning,
+            batch_size=spec.batch_size, sites=spec.sites, conditioning=conditioning, subsample=spec.keep,
             reference=None if own else reference,
             recording=None if spec.sites else self._recording(spec, reference, sampler, conditioning, EVALUATE, report),
             progress=lambda done, total: report("sampling", done, total),

@@ -13,8 +13,9 @@ from scipy import stats
 from samplers import BadInput
 from studies.scoreboard.board import Board
 from studies.scoreboard.joining import State, gather, join
-from studies.scoreboard.records import Record, board_records, over_seeds
+from studies.scoreboard.records import Record, board_records
 from studies.scoreboard.table import HEADER, board_rows, board_tables, row_name, rows_of, summary
+from studies.seeds import over_seeds
 from studies.store.files import dataset_bytes
 
 MINMAX = gains("minmax", [0.0] * 5)

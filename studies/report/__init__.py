@@ -1,0 +1,1 @@
+"""A store as one HTML file that needs nothing else."""
