@@ -1,6 +1,7 @@
 """An extension of griffe: docstrings as this project writes them become Markdown.
 
-``:class:`NAME``` becomes a link where the site documents NAME, else plain code; a doctest becomes a block of code.
+``:class:`NAME``` becomes a link where the site documents NAME, else plain code; a doctest becomes a block of code; an
+enumeration lists those of its members that have no docstring of their own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from griffe import Extension, Object
+from griffe import Class, Extension, Object
 
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`~?([\w.]+)`")
 DOCTEST = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -22,6 +23,15 @@ class Docstrings(Extension):
         if obj.docstring is not None:
             text = ROLE.sub(lambda found: _link(obj, found[1]), obj.docstring.value)
             obj.docstring.value = DOCTEST.sub(r"```pycon\n\g<0>\n```", text)
+
+    def on_class(self, *, cls: Class, **_: Any) -> None:
+        """Add the members of an enumeration to its docstring."""
+        if cls.docstring is None or not any(str(base).endswith("Enum") for base in cls.bases):
+            return
+        members = [name for name, found in cls.attributes.items() if name.isupper() and found.docstring is None]
+        if members:
+            listed = "\n".join(f"- `{name} = {cls[name].value}`" for name in members)
+            cls.docstring.value = f"{cls.docstring.value}\n\n{listed}"
 
 
 def _link(obj: Object, name: str) -> str:
