@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Prediction(NamedTuple):
     """What one call of the network says: x0 and epsilon, either of which follows from the other and x_t.
 
-    Args:
+    Attributes:
         x0: the predicted x0, clipped where the sampler clips it.
         epsilon: the predicted epsilon, of x0 before clipping.
         clipped: elements of x0 that clipping changed.

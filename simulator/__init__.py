@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from samplers.lazy import lazily
 
 if TYPE_CHECKING:
+    from simulator.attribution import attribute
     from simulator.calibration.batches import calibrate_on
     from simulator.calibration.channel_grouping import even_groups, grouped_ranges
     from simulator.calibration.channels import PerChannel, PerChannelGroup, PerHeadChannel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from simulator.calibration.weights import weight_ranges
     from simulator.correction import Correction, NoCorrection
     from simulator.instrument.quantized import QuantizedModel
+    from simulator.instrument.rungs import Rung
     from simulator.instrument.scheme import Scheme
     from simulator.instrument.survey import survey
     from simulator.models.conditioning import Conditioning
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from simulator.operand_errors import observe_operands
     from simulator.paired import Arm, run, run_arms
     from simulator.recording import Recording, record_outputs
+    from simulator.single_step import one_step
     from simulator.threads import set_threads
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -87,6 +88,15 @@ def test_packages__every_public_name_loads(package: str) -> None:
     for name in module.__all__:
         assert getattr(module, name) is not None
     assert set(module.__all__) <= set(dir(module))
+
+
+@pytest.mark.parametrize("package", [*ORDER[:3], "simulator.arithmetic"])
+def test_packages__show_every_public_name_to_readers_of_their_source(package: str) -> None:
+    """Type checkers and the API reference run nothing: they see what stands under TYPE_CHECKING."""
+    path = ROOT.joinpath(*package.split(".")) / "__init__.py"
+    (block,) = (node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.If))
+    seen = {alias.name for node in block.body for alias in getattr(node, "names", ())}
+    assert seen == set(importlib.import_module(package).__all__)
 
 
 def test_pyproject__lists_every_package() -> None:

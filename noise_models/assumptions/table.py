@@ -42,6 +42,7 @@ ASSUMPTIONS = (
     Assumption("equal power in all samples", "excess_variation"),
     Assumption("equal power in all classes", "class_share"),
 )
+"""What corrections assume of the residual, in the order of tables."""
 
 
 def check_assumptions(

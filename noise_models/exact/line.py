@@ -16,7 +16,7 @@ from simulator.models.mixture import Mixture
 class SampleDistance(NamedTuple):
     """How far samples lie from a distribution on the line.
 
-    Args:
+    Attributes:
         w1: integral of |F_n - F|.
         w2: square root of the integral of (Q_n - Q)^2 over (0, 1).
         w1_floor: bound of the mean of ``w1`` over n exact samples, the integral of sqrt(F (1 - F) / n).

@@ -31,7 +31,7 @@ REASONS = (
 class Interval(NamedTuple):
     """A statistic and its uncertainty, arrays of one shape.
 
-    Args:
+    Attributes:
         estimate: the statistic of all blocks, not corrected for its bias of order 1/blocks.
         standard_error: of the estimate, in its own unit.
         low: lower end.

@@ -90,7 +90,7 @@ class Grid:
 class Distortion(NamedTuple):
     """Error e = Q(x) - x of clipping and rounding, in the input's unit.
 
-    Args:
+    Attributes:
         granular: part of E[e^2] from inputs within half a step of a level.
         overload: part of E[e^2] from inputs beyond the outermost cells.
         mean: E[e].
@@ -136,7 +136,7 @@ def distortion(density: Density, grid: Grid) -> Distortion:
 class Clip(NamedTuple):
     """A clip and what it costs.
 
-    Args:
+    Attributes:
         clip: in the input's unit.
         mse: E[e^2] there, of the formula that was minimised.
     """

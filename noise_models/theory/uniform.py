@@ -38,7 +38,7 @@ VERDICTS = ("holds_at_any_offset", "holds_at_this_offset", "fails")
 class RoundingError(NamedTuple):
     """First and second moments of the error of rounding, in the input's unit.
 
-    Args:
+    Attributes:
         mean: E[e].
         power: E[e^2].
         covariance: E[(x - mean) e].

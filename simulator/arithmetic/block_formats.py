@@ -118,11 +118,19 @@ class BlockFormat:
 
 
 MXINT8 = BlockFormat("MXINT8", INT8)
+"""OCP MX: blocks of 32 integers of 8 bits under a power of two."""
 MXFP8_E4M3 = BlockFormat("MXFP8_E4M3", E4M3)
+"""OCP MX: blocks of 32 E4M3 under a power of two."""
 MXFP8_E5M2 = BlockFormat("MXFP8_E5M2", E5M2)
+"""OCP MX: blocks of 32 E5M2 under a power of two."""
 MXFP6_E3M2 = BlockFormat("MXFP6_E3M2", E3M2)
+"""OCP MX: blocks of 32 E3M2 under a power of two."""
 MXFP6_E2M3 = BlockFormat("MXFP6_E2M3", E2M3)
+"""OCP MX: blocks of 32 E2M3 under a power of two."""
 MXFP4 = BlockFormat("MXFP4", E2M1)
+"""OCP MX: blocks of 32 E2M1 under a power of two."""
 NVFP4 = BlockFormat("NVFP4", E2M1, 16, E4M3)
+"""NVIDIA: blocks of 16 E2M1 under an E4M3 scale, and a float32 scale over the tensor."""
 
 MX_FORMATS = (MXINT8, MXFP8_E4M3, MXFP8_E5M2, MXFP6_E3M2, MXFP6_E2M3, MXFP4)
+"""Those of OCP MX."""

@@ -207,6 +207,7 @@ DIVIDE = QuantizeRule(
     divides=True,
     roundings=tuple(Rounding),
 )
+"""The default."""
 ONNXRUNTIME_BLOCKED = QuantizeRule(
     "onnxruntime_blocked",
     "ONNX Runtime QuantizeLinear on x86, blocked (all types) and along the last axis to 4 bits: not saturating",

@@ -55,7 +55,7 @@ class ClassifierConfig:
 class Described(NamedTuple):
     """What a classifier says of a batch of n images, float32.
 
-    Args:
+    Attributes:
         pooled: (n, channels[1]), the features before the head.
         spatial: (n, 16 spatial_channels), the first channels of the third convolution's map, position by position.
         logits: (n, classes).

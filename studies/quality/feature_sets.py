@@ -28,7 +28,7 @@ _BATCH = 256
 class Features(NamedTuple):
     """Features of n images, float32.
 
-    Args:
+    Attributes:
         pooled: (n, d), the scale of every distance but one.
         spatial: (n, s), the scale of sFID; None where the extractor has none.
         posteriors: (n, classes), rows sum to 1, for the inception score; None where it has none.

@@ -28,7 +28,7 @@ SIZE = 299
 class InceptionOutput(NamedTuple):
     """What the network says of n images.
 
-    Args:
+    Attributes:
         pooled: (n, 2048), "pool3", the features of FID.
         spatial: (n, 2023), the first 7 channels of the map after ``Mixed_6e``.
         logits: (n, classes).

@@ -35,7 +35,7 @@ LEAST = 20 * BLOCKS
 class KernelDistance(NamedTuple):
     """A KID, or a difference of two, and its interval.
 
-    Args:
+    Attributes:
         estimate: unbiased; may be negative.
         standard_error: from the spread of the blocks.
         low: lower end.

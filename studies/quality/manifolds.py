@@ -23,7 +23,7 @@ _ROWS = 512
 class PrecisionRecall(NamedTuple):
     """Shares of samples inside the other set's manifold.
 
-    Args:
+    Attributes:
         precision: share of the generated samples within the manifold of the reference.
         recall: share of the reference samples within the manifold of the generated ones.
         samples: of each set.

@@ -23,7 +23,7 @@ Images = NDArray[np.float32]
 class RealImages(NamedTuple):
     """Images (n, c, h, w) float32 on [-1, 1].
 
-    Args:
+    Attributes:
         real: what samples are compared with; None for no data.
         held_out: what the floor is measured on; None without any.
         config: what determines them, as plain JSON values.

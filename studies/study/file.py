@@ -1,20 +1,22 @@
 """Study files: TOML that becomes a :class:`Study`.
 
-name = "snr-vs-bits"
-summary = "How the SQNR of each step depends on bits."
-include = ["common.toml"]         # beside this file; what is said here wins
-figures = ["snr"]
+    name = "snr-vs-bits"
+    summary = "How the SQNR of each step depends on bits."
+    include = ["common.toml"]         # beside this file; what is said here wins
+    figures = ["snr"]
 
-[run]                             # the same in all runs
-model = "digits-unet"
+    [run]                             # the same in all runs
+    model = "digits-unet"
 
-[grid]                            # every combination
-scheme = ["w8a8", "w4a8"]
-seed = [0, 1, 2]
+    [grid]                            # every combination
+    scheme = ["w8a8", "w4a8"]
+    seed = [0, 1, 2]
 
-[[zip]]                           # lists that go together
-sampler = ["ddim", "ddpm"]
-num_inference_steps = [50, 100]
+    [[zip]]                           # lists that go together
+    sampler = ["ddim", "ddpm"]
+    num_inference_steps = [50, 100]
+
+Fields of runs are those of :class:`studies.study.spec.RunSpec`.
 """
 
 from __future__ import annotations
