@@ -32,7 +32,7 @@ def plot(
     format: Annotated[list[str] | None, typer.Option(help="pdf, png or svg; repeat. [default: pdf and png]")] = None,
     select: SelectOption = None,
     study: StudyOption = None,
-    out: Annotated[Path, typer.Option(help="Folder; files of the same name are replaced, whole.")] = Path("figures"),
+    output: Annotated[Path, typer.Option(help="Folder; files of the same name are replaced, whole.")] = Path("figures"),
     list_: Annotated[bool, typer.Option("--list", help="List the figures, with what each needs.")] = False,
 ) -> None:
     """Draw figures of stored runs: means over seeds with intervals, the same bytes each time."""
@@ -45,7 +45,7 @@ def plot(
         raise typer.BadParameter("name a store, a results folder or a run's file, or use --list")
     run_plot(
         path=source, figures=tuple(figure or ()), style=style, column=column, formats=tuple(format or ()),
-        select=tuple(select or ()), study=study, out=out,
+        select=tuple(select or ()), study=study, out=output,
     )  # fmt: skip
 
 
@@ -65,12 +65,12 @@ def table(
     format: Annotated[str, typer.Option(help="text, latex (booktabs), html, markdown or csv.")] = "text",
     select: SelectOption = None,
     study: StudyOption = None,
-    out: Annotated[Path | None, typer.Option(help="File. [default: standard output]")] = None,
+    output: Annotated[Path | None, typer.Option(help="File. [default: standard output]")] = None,
 ) -> None:
     """Print a table of stored runs: means over seeds with 95 % intervals."""
     from studies.figures.tabulate import run_table
 
     run_table(
         path=source, rows=tuple(rows or ()), columns=columns, value=value, form=format, select=tuple(select or ()),
-        study=study, out=out,
+        study=study, out=output,
     )  # fmt: skip

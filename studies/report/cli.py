@@ -12,7 +12,7 @@ from studies.figures.cli import SelectOption, SourceArgument, StudyOption
 
 def report(
     source: SourceArgument,
-    out: Annotated[
+    output: Annotated[
         Path | None, typer.Option(help="The file. [default: NAME-report.html in the working folder]")
     ] = None,
     figure: Annotated[
@@ -27,5 +27,5 @@ def report(
     from studies.report.command import run_report
 
     run_report(
-        path=source, out=out, figures=tuple(figure or ()), select=tuple(select or ()), study=study, replace=replace
+        path=source, out=output, figures=tuple(figure or ()), select=tuple(select or ()), study=study, replace=replace
     )

@@ -38,4 +38,6 @@ def run_report(
 
 
 def _exists(place: Path) -> BadInput:
-    return BadInput("a report never replaces a file", got=str(place), fix="name another with --out, or use --replace")
+    return BadInput(
+        "a report never replaces a file", got=str(place), fix="name another with --output, or use --replace"
+    )

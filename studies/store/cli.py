@@ -25,26 +25,26 @@ def verify(store: StoreArgument, json: JsonOption = False) -> None:
 @app.command()
 def merge(
     store: StoreArgument,
-    out: Annotated[Path, typer.Option(help="Folder of the Zarr store that is written.")],
+    output: Annotated[Path, typer.Option(help="Folder of the Zarr store that is written.")],
     study: StudyOption = None,
 ) -> None:
     """Write a study's runs as one Zarr store with named axes."""
     from studies.store.command import run_merge
 
-    run_merge(store, out, study)
+    run_merge(store, output, study)
 
 
 @app.command()
 def export(
     store: StoreArgument,
-    out: Annotated[Path, typer.Option(help="The file: .nc for the merged dataset, .csv or .parquet for rows.")],
+    output: Annotated[Path, typer.Option(help="The file: .nc for the merged dataset, .csv or .parquet for rows.")],
     rows: Annotated[str, typer.Option(help="What a row is: runs or steps.")] = "runs",
     study: StudyOption = None,
 ) -> None:
     """Write a study's runs for other programs."""
     from studies.store.command import run_export
 
-    run_export(store, out, study, rows)
+    run_export(store, output, study, rows)
 
 
 @app.command()

@@ -76,7 +76,7 @@ def run_gc(path: Path, *, shared: bool, damaged: bool, orphans: bool, as_json: b
 
 def _require_new(out: Path) -> None:
     if out.exists():
-        raise BadInput("results are never overwritten", got=str(out), fix="name another with --out")
+        raise BadInput("results are never overwritten", got=str(out), fix="name another with --output")
 
 
 def _folder(out: Path) -> Path:

@@ -35,14 +35,14 @@ def export(store: Store, out: Path, study: str | None, rows: Rows) -> int:
     """
     encode = _encoder(out)
     if out.exists():
-        raise BadInput("an export replaces no file", got=str(out), fix="name another with --out")
+        raise BadInput("an export replaces no file", got=str(out), fix="name another with --output")
     require_writable(out.parent)
     there = store.keys()
     found = list(_rows(store, [key for key in chosen(store, study).keys if key in there], rows))
     if not found:
         raise BadInput("an export needs a run", got="none", fix="qnoise study run")
     if not publish_once(out, encode(found), out.parent):
-        raise BadInput("an export replaces no file", got=str(out), fix="name another with --out")
+        raise BadInput("an export replaces no file", got=str(out), fix="name another with --output")
     return len(found)
 
 
@@ -63,10 +63,10 @@ def _encoder(out: Path) -> Callable[[list[dict[str, Any]]], bytes]:
             import pyarrow.parquet  # noqa: F401
         except ImportError:
             raise BadInput(
-                "Parquet needs pyarrow", got="none", fix="pip install 'qnoise[parquet]', or --out x.csv"
+                "Parquet needs pyarrow", got="none", fix="pip install 'qnoise[parquet]', or --output x.csv"
             ) from None
         return _parquet
-    raise BadInput("rows are written as .csv or .parquet", got=str(out), fix="name such a file with --out")
+    raise BadInput("rows are written as .csv or .parquet", got=str(out), fix="name such a file with --output")
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+RUNS = 8
 KILLS = int(os.environ.get("QNOISE_KILLS", "1000"))
 
 
@@ -26,7 +27,6 @@ def test_study__survives_kills_at_random_points(tmp_path: Path, folder: Path, no
         cwd=folder, capture_output=True, text=True, check=False,
         env={
             **os.environ, "PYTHONPATH": path, "QNOISE_NO_LOCKS": no_locks, "OMP_NUM_THREADS": "1",
-            "NUMBA_THREADING_LAYER": "workqueue",
         },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -34,4 +34,5 @@ def test_study__survives_kills_at_random_points(tmp_path: Path, folder: Path, no
     print(found)
     assert found.pop("kills") >= KILLS // 2
     assert found.pop("studies") >= 1
+    assert found.pop("runs") == RUNS
     assert not any(found.values()), found

@@ -14,7 +14,7 @@ from studies.sources.source import open_source
 
 
 def test_plot__writes_the_studys_figures_and_the_same_pdf_twice(made, qnoise, tmp_path) -> None:
-    arguments = ["plot", made.path, "--figure", "snr", "--figure", "pareto", "--style", "neurips", "--out"]
+    arguments = ["plot", made.path, "--figure", "snr", "--figure", "pareto", "--style", "neurips", "--output"]
     for folder in ("a", "b"):
         code, said, warned = qnoise(*arguments, tmp_path / folder)
         assert code == 0
@@ -48,14 +48,14 @@ def test_plot__list_names_every_figure_without_a_source(qnoise) -> None:
     ],
 )
 def test_plot__bad_input_is_exit_code_2(made, qnoise, tmp_path, arguments, says) -> None:
-    code, _, error = qnoise("plot", made.path, *arguments, "--out", tmp_path / "out")
+    code, _, error = qnoise("plot", made.path, *arguments, "--output", tmp_path / "out")
     assert code == 2
     assert says in error
     assert not list(tmp_path.glob("out/*.pdf"))
 
 
 def test_plot__of_one_file_needs_a_figures_name(made, qnoise, tmp_path) -> None:
-    code, _, error = qnoise("plot", made.run, "--out", tmp_path)
+    code, _, error = qnoise("plot", made.run, "--output", tmp_path)
     assert code == 2
     assert "--figure snr" in error
 
@@ -73,7 +73,7 @@ def test_table__csv_holds_means_over_seeds_in_full(made, qnoise) -> None:
 
 
 def test_table__latex_is_booktabs_with_intervals(made, qnoise, tmp_path) -> None:
-    code, _, _ = qnoise("table", made.path, "--rows", "scheme", "--format", "latex", "--out", tmp_path / "t.tex")
+    code, _, _ = qnoise("table", made.path, "--rows", "scheme", "--format", "latex", "--output", tmp_path / "t.tex")
     text = (tmp_path / "t.tex").read_text()
     assert code == 0
     assert r"\toprule" in text

@@ -99,13 +99,13 @@ def test_page__ids_are_unique_and_every_reference_has_one(written) -> None:
 
 def test_report__writes_one_file_and_never_over_another(made, qnoise, tmp_path) -> None:
     out = tmp_path / "report.html"
-    assert qnoise("report", made.path, "--out", out, "--figure", "snr")[0] == 0
+    assert qnoise("report", made.path, "--output", out, "--figure", "snr")[0] == 0
     before = out.read_bytes()
-    code, _, error = qnoise("report", made.path, "--out", out, "--figure", "pareto")
+    code, _, error = qnoise("report", made.path, "--output", out, "--figure", "pareto")
     assert code == 2
     assert "never replaces a file" in error
     assert out.read_bytes() == before
-    assert qnoise("report", made.path, "--out", out, "--figure", "snr", "--replace")[0] == 0
+    assert qnoise("report", made.path, "--output", out, "--figure", "snr", "--replace")[0] == 0
     assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
@@ -115,7 +115,7 @@ def test_report__of_a_store_without_runs_says_so(made, qnoise, tmp_path) -> None
     shutil.copytree(made.path, copy)
     for file in (copy / "runs").iterdir():
         file.unlink()
-    assert qnoise("report", copy, "--out", tmp_path / "report.html")[0] == 0
+    assert qnoise("report", copy, "--output", tmp_path / "report.html")[0] == 0
     text = (tmp_path / "report.html").read_text()
     assert "No run has finished" in text
     assert "7 runs have not been computed yet" in text

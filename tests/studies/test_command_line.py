@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from studies import cli, store
+from studies import cli
+from studies.store.files import read
 
 SMALL = ["run", "--steps", "3", "--samples", "6", "--calibration-samples", "16", "--threads", "1"]
 ONE_SCHEME = [*SMALL, "--scheme", "w8a8"]
@@ -180,7 +181,7 @@ def test_run__under_a_clipping_sampler_corrects_without_absorbing(
     assert qnoise(monkeypatch, *SMALL, *options, "--json", "--out", str(tmp_path)) == 0
     found = json.loads(capsys.readouterr().out)
     assert [run["correction"] for run in found["runs"]] == ["none", "ptqd-unabsorbed"]
-    run = store.read(next(Path(found["folder"]).glob("*none*.nc")))
+    run = read(next(Path(found["folder"]).glob("*none*.nc")))
     assert (run.x0_clipped_accumulated > 0).any()
     assert "state_saturated_accumulated" in run
 
