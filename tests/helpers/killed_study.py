@@ -1,8 +1,8 @@
 """Work through a small study in forked processes that are killed at random points, again and again.
 
-Run as ``python -m tests.helpers.killed_study FOLDER KILLS`` in a folder with the study's network. The process that forks
-has imported what takes seconds, but nothing that starts threads, which a fork would lose: the others import the rest,
-say that they are ready, and die while they work. Prints what happened as JSON.
+Run as ``python -m tests.helpers.killed_study FOLDER KILLS`` in a folder with the study's network. The process that
+forks has imported what takes seconds, but nothing that starts threads, which a fork would lose: the others import the
+rest, say that they are ready, and die while they work. Prints what happened as JSON.
 """
 
 from __future__ import annotations
