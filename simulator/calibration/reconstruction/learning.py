@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from simulator.calibration.reconstruction.grid import WeightGrid
 from simulator.calibration.reconstruction.problem import Problem
-from simulator.calibration.reconstruction.settings import LARGEST_RISE, LearnRoundings, LearnScales
+from simulator.calibration.reconstruction.settings import LARGEST_RISE, RISE_ITERATIONS, LearnRoundings, LearnScales
 from simulator.calibration.reconstruction.soft_rounding import (
     alpha_of,
     hard_rounding,
@@ -36,7 +38,8 @@ class UnitLog:
         after: of what was kept, the smaller of both.
         kept: ``"learned"``, or ``"nearest"`` (``"calibrated"``) where learning did not help.
         flipped: share of the unit's weights whose kept code is not the nearest.
-        diverged: the loss of an iteration was not finite or above ``LARGEST_RISE`` times ``before``.
+        diverged: the loss of an iteration was not finite, or the mean of ``RISE_ITERATIONS`` was above ``LARGEST_RISE``
+            times ``before``.
         iterations: that ran.
     """
 
@@ -78,13 +81,13 @@ def learn_roundings(
     alphas = {key: alpha_of(grid.fraction).requires_grad_() for key, grid in grids.items()}
     optimizer = torch.optim.Adam(list(alphas.values()), lr=learn.learning_rate)
     weights = sum(grid.nearest.numel() for grid in grids.values())
-    diverged, done = not math.isfinite(before), 0
+    rose, diverged, done = Rise(before), not math.isfinite(before), 0
     while done < learn.iterations and not diverged and before > 0:
         index = problem.draw(learn.batch_size, generator)
         up = {key: soft_rounding(alpha) for key, alpha in alphas.items()}
         soft = {key: grid.values(grid.codes(up[key])) for key, grid in grids.items()}
         error = problem.error(index, soft, generator)
-        diverged = rose(error, before)
+        diverged = rose(error)
         loss = error if learn.error_unit == "absolute" else error * (weights / before)
         b = temperature(done, learn.iterations, learn.warm_up, learn.b)
         if b is not None:
@@ -121,12 +124,12 @@ def learn_scales(
     start = [parameter.detach().clone() for parameter in parameters]
     before = problem.total({})
     optimizer = torch.optim.Adam(list(parameters), lr=learn.learning_rate)
-    diverged, done = not math.isfinite(before), 0
+    rose, diverged, done = Rise(before), not math.isfinite(before), 0
     while done < learn.iterations and not diverged and before > 0:
         for group in optimizer.param_groups:
             group["lr"] = learn.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done / learn.iterations))
         error = problem.error(problem.draw(learn.batch_size, generator), {}, generator)
-        diverged = rose(error, before)
+        diverged = rose(error)
         if not diverged:
             optimizer.zero_grad()
             error.backward()
@@ -146,10 +149,25 @@ def learn_scales(
     return UnitLog("scales", *named, before, learned, after, name, 0.0, diverged, done)
 
 
-def rose(error: Tensor, before: float) -> bool:
-    """Whether the loss of an iteration says that learning has diverged."""
-    value = float(error.detach())
-    return not math.isfinite(value) or value > LARGEST_RISE * before
+class Rise:
+    """Whether learning has diverged: a loss that is not finite, or a mean over ``RISE_ITERATIONS`` far above the start.
+
+    One batch says nothing: a few samples whose operands are clipped can carry most of a unit's loss.
+
+    Args:
+        before: the loss over all samples at the start.
+    """
+
+    def __init__(self, before: float) -> None:
+        self._before = before
+        self._last: deque[float] = deque(maxlen=RISE_ITERATIONS)
+
+    def __call__(self, error: Tensor) -> bool:
+        """Given the loss of one iteration more."""
+        value = float(error.detach())
+        self._last.append(value)
+        full = len(self._last) == RISE_ITERATIONS
+        return not math.isfinite(value) or (full and fmean(self._last) > LARGEST_RISE * self._before)
 
 
 def _values(grids: Mapping[Stored, WeightGrid], codes: Mapping[Stored, Tensor]) -> dict[Stored, Tensor]:

@@ -10,7 +10,10 @@ from samplers.validation import require_choice, require_int, require_real
 from simulator.arithmetic.arguments import require_kind
 
 LARGEST_RISE = 10.0
-"""A loss above this many times its start has diverged."""
+"""A loss that stays above this many times its start has diverged."""
+
+RISE_ITERATIONS = 20
+"""Iterations whose mean loss is looked at."""
 
 
 def _check_optimizer(learn: Any) -> None:
