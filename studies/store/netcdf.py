@@ -31,15 +31,12 @@ def to_image(dataset: xr.Dataset) -> bytes:
     Raises:
         BadInput: a variable that is neither numbers, booleans nor texts, or a name that netCDF cannot have.
     """
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", track_order=True) as file:
+    with h5py.File("image", "w", driver="core", backing_store=False, track_order=True) as file:  # in memory
         scales = {}
         for number, (name, size) in enumerate(dataset.sizes.items()):
             scales[name] = _scale(file, dataset, _checked(name), size, number)
         for name, variable in dataset.variables.items():
-            if name not in scales:
-                _write(file, _checked(name), variable)
-            stored = file[str(name)]
+            stored = scales[name] if name in scales else _write(file, _checked(name), variable)
             for axis, dimension in enumerate(variable.dims):
                 if dimension != name:
                     h5py.h5ds.attach_scale(stored.id, scales[dimension].id, axis)
@@ -47,7 +44,8 @@ def to_image(dataset: xr.Dataset) -> bytes:
         labels = sorted(str(name) for name in dataset.coords if name not in scales)
         if labels:
             file.attrs["coordinates"] = " ".join(labels)
-    return buffer.getvalue()
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def from_image(image: bytes) -> xr.Dataset:
