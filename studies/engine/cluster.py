@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ from samplers.errors import BadInput
 from studies.engine.outcome import Event, Listener, State
 from studies.engine.stopping import Stop
 from studies.engine.task import Task
+from studies.engine.waiting import Waiting
 from studies.store.store import Store
 
 AHEAD = 2
@@ -49,22 +49,19 @@ class Cluster:
             BadInput: no dask, no scheduler there, or a store that takes no more files.
         """
         client = self._client()
-        waiting, later = deque(tasks), list[tuple[float, Task]]()
+        waiting = Waiting(tasks)
         futures: dict[Any, Task] = {}
         path = str(self.store.path.resolve())
         try:
-            while waiting or futures or later:
+            while waiting or futures:
                 if stop.now:
                     return
                 if stop.asked:
                     waiting.clear()
-                    later.clear()
-                now = time.monotonic()
-                waiting.extend(task for due, task in later if due <= now)
-                later = [(due, task) for due, task in later if due > now]
+                waiting.look()
                 room = AHEAD * max(1, sum(client.nthreads().values())) - len(futures)
-                for _ in range(min(room, len(waiting))):
-                    task = waiting.popleft()
+                for _ in range(min(room, len(waiting.ready))):
+                    task = waiting.ready.popleft()
                     future = client.submit(compute, path, task.key, task.spec.values(), task.again, pure=False)
                     futures[future] = task
                     listener(Event(State.STARTED, task.key))
@@ -72,7 +69,7 @@ class Cluster:
                     task = futures.pop(future)
                     event = self._event(future, task)
                     if event.state is State.BUSY:
-                        later.append((time.monotonic() + LOOK_SECONDS, task))
+                        waiting.again_later(task)
                     listener(event)
         finally:
             client.cancel(list(futures))

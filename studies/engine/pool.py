@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,14 +16,12 @@ from samplers.errors import BadInput
 from studies.engine.outcome import Event, Listener, State
 from studies.engine.stopping import Stop
 from studies.engine.task import Task
+from studies.engine.waiting import AGAIN_SECONDS, Waiting
 from studies.engine.worker import main
 from studies.store.store import Store
 
 TRIES = 3
 """Workers that a run may take with it before it counts as failed."""
-
-AGAIN_SECONDS = 0.25
-"""Before a run that somebody else computes is looked at again."""
 
 
 @dataclass
@@ -55,20 +52,16 @@ class LocalPool:
         Raises:
             BadInput: the store takes no more files.
         """
-        waiting = deque(tasks)
-        busy: list[tuple[float, Task]] = []
+        waiting = Waiting(tasks)
         lost: dict[str, int] = {}
         try:
-            while waiting or busy or any(worker.task for worker in self._running):
+            while waiting or any(worker.task for worker in self._running):
                 if stop.now:
                     return
                 if stop.asked:
                     waiting.clear()
-                    busy.clear()
-                now = time.monotonic()
-                waiting.extend(task for due, task in busy if due <= now)
-                busy = [(due, task) for due, task in busy if due > now]
-                self._dispatch(waiting, listener)
+                waiting.look()
+                self._dispatch(waiting.ready, listener)
                 for worker in self._ready(AGAIN_SECONDS):
                     event = self._answer(worker)
                     task, worker.task = worker.task, None
@@ -79,9 +72,9 @@ class LocalPool:
                         event = self._lost(task, lost, worker.process.exitcode)
                     assert task is not None
                     if event.state is State.BUSY:
-                        busy.append((time.monotonic() + AGAIN_SECONDS, task))
+                        waiting.again_later(task)
                     elif event.state is State.LOST:
-                        waiting.appendleft(task)
+                        waiting.ready.appendleft(task)
                     listener(event)
         finally:
             self._close()
